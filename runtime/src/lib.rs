@@ -1,0 +1,39 @@
+//! Runs a process over directories in the strongest sandbox this process may have, and hands back
+//! what changed. Knows nothing of images, archives or registries.
+//!
+//! The order of use:
+//!
+//! 1. [`init_if_reexecuted`] first thing in `main`: a sandbox's first process is this very program.
+//! 2. [`enter`], still single-threaded: user and mount namespace, id map.
+//! 3. [`Workspace::for_run`] over layers, [`spawn`] into it, [`Child::wait`].
+//! 4. [`Workspace::finish`]: the upper directory is the difference.
+//!
+//! Trees are held by descriptor, never by a path inside an image. Only the module `sys` holds
+//! `unsafe`.
+
+mod attributes;
+mod capabilities;
+mod diagnose;
+mod enter;
+mod error;
+mod hosts;
+mod idmap;
+mod init;
+mod inroot;
+mod mount;
+mod overlay;
+mod spawn;
+mod spec;
+mod stubs;
+mod sys;
+mod wire;
+
+pub use capabilities::Capabilities;
+pub use caps::Capability;
+pub use enter::{EnterError, EnterOptions, Entered, IdChoice, Mode, enter};
+pub use error::{Error, ExecError, Exit};
+pub use idmap::IdMap;
+pub use init::init_if_reexecuted;
+pub use overlay::{View, Workspace};
+pub use spawn::{Child, KillHandle, spawn};
+pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit};

@@ -1,0 +1,183 @@
+//! What to run and what it sees: the input of [`crate::spawn`].
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::capabilities::Capabilities;
+
+/// The `PATH` of a process that was given none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One process in a sandbox. [`RunSpec::new`] has the defaults of a build step.
+#[derive(Debug)]
+pub struct RunSpec {
+    /// Program and arguments. A name without a slash is looked up in the `PATH` of `env`.
+    pub argv: Vec<OsString>,
+    /// The whole environment; nothing is inherited.
+    pub env: Vec<(OsString, OsString)>,
+    /// Working directory inside the root file system; must exist.
+    pub cwd: PathBuf,
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+    /// Supplementary groups. Not set where the kernel forbids it (one id only).
+    pub groups: Vec<u32>,
+    /// Name of the machine inside.
+    pub hostname: String,
+    /// Which network it sees.
+    pub network: Network,
+    /// More lines of `/etc/hosts`: (name, address).
+    pub hosts: Vec<(String, String)>,
+    /// Resource limits; others stay as they are.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of `/dev/shm`; 64 MiB if not given.
+    pub shm_size: Option<u64>,
+    /// Mounts beyond the usual ones, attached in the order of their depth.
+    pub mounts: Vec<Mount>,
+    /// Capabilities of root, and the bounding set of everyone.
+    pub capabilities: Capabilities,
+    /// Whether the system call filter is installed.
+    pub seccomp: bool,
+    /// Standard input.
+    pub stdin: Stdin,
+}
+
+impl RunSpec {
+    /// A process as root in `/`, on the host's network, with the default protection.
+    pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            env: vec![("PATH".into(), DEFAULT_PATH.into())],
+            cwd: "/".into(),
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            hostname: "buildkitsandbox".to_owned(),
+            network: Network::Host,
+            hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: None,
+            mounts: Vec::new(),
+            capabilities: Capabilities::default(),
+            seccomp: true,
+            stdin: Stdin::Null,
+        }
+    }
+}
+
+/// Which network a process sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The one of the caller.
+    Host,
+    /// An empty one with a loopback interface.
+    None,
+}
+
+/// Standard input, and with it the terminal.
+#[derive(Debug)]
+pub enum Stdin {
+    /// Empty; a session of its own, so no controlling terminal.
+    Null,
+    /// This file; a session of its own.
+    Fd(OwnedFd),
+    /// The caller's, with its session and terminal.
+    Inherit,
+}
+
+/// A resource limit: `nofile`, `nproc`, … and its two values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// The name as `docker build --ulimit` knows it.
+    pub name: String,
+    /// Soft limit; `u64::MAX` is unlimited.
+    pub soft: u64,
+    /// Hard limit; `u64::MAX` is unlimited.
+    pub hard: u64,
+}
+
+/// Something mounted into the sandbox. Targets are paths inside, symbolic links are followed beneath
+/// the root, and what is missing appears without ever being in the upper directory.
+#[derive(Debug)]
+pub enum Mount {
+    /// A host file or directory.
+    Bind {
+        /// The host side.
+        source: BindSource,
+        /// Where it appears.
+        target: PathBuf,
+        /// Whether writes are refused.
+        readonly: bool,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Where it appears.
+        target: PathBuf,
+        /// Bytes; the kernel's default (half of memory) if not given.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: u32,
+    },
+    /// A read-only file with this content, which is never on a disk.
+    Content {
+        /// The bytes.
+        content: Vec<u8>,
+        /// Where it appears.
+        target: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+}
+
+impl Mount {
+    /// Where it appears.
+    pub fn target(&self) -> &std::path::Path {
+        match self {
+            Self::Bind { target, .. }
+            | Self::Tmpfs { target, .. }
+            | Self::Content { target, .. } => target,
+        }
+    }
+}
+
+/// The host side of a bind mount.
+#[derive(Debug)]
+pub enum BindSource {
+    /// By path, resolved when the process is spawned.
+    Path(PathBuf),
+    /// An open file or directory (`O_PATH` will do), safe from being exchanged meanwhile.
+    Fd(OwnedFd),
+}
+
+/// The number of a resource limit by its name.
+pub(crate) fn limit_number(name: &str) -> Option<u32> {
+    #[allow(clippy::unnecessary_cast)] // the type differs between libcs
+    let known = [
+        ("as", libc::RLIMIT_AS as u32),
+        ("core", libc::RLIMIT_CORE as u32),
+        ("cpu", libc::RLIMIT_CPU as u32),
+        ("data", libc::RLIMIT_DATA as u32),
+        ("fsize", libc::RLIMIT_FSIZE as u32),
+        ("locks", libc::RLIMIT_LOCKS as u32),
+        ("memlock", libc::RLIMIT_MEMLOCK as u32),
+        ("msgqueue", libc::RLIMIT_MSGQUEUE as u32),
+        ("nice", libc::RLIMIT_NICE as u32),
+        ("nofile", libc::RLIMIT_NOFILE as u32),
+        ("nproc", libc::RLIMIT_NPROC as u32),
+        ("rss", libc::RLIMIT_RSS as u32),
+        ("rtprio", libc::RLIMIT_RTPRIO as u32),
+        ("rttime", libc::RLIMIT_RTTIME as u32),
+        ("sigpending", libc::RLIMIT_SIGPENDING as u32),
+        ("stack", libc::RLIMIT_STACK as u32),
+    ];
+    known
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map(|(_, number)| *number)
+}
