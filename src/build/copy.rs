@@ -1,0 +1,243 @@
+//! COPY, and ADD of local files: selected content, from the context, a stage or an image.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use anyhow::{Context as _, Result};
+use runtime::{View, Workspace};
+use sha2::{Digest as _, Sha256};
+
+use super::image::BuiltLayer;
+use super::stage::Stage;
+use crate::cache::KeyBuilder;
+use crate::context::Context;
+use crate::copy::{self, Chmod, CopyOptions, Selection};
+use crate::image::Digest;
+use crate::layer::{Attr, Attributes, LayerStack, Target};
+use crate::plan::{CopyStep, InlineFile, Source};
+use crate::rootfs::{RootDir, RootPath, resolve_chown};
+use crate::store::Staging;
+
+/// Does a COPY.
+pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result<()> {
+    let staging = stage.store().staging()?;
+    let origin = Origin::open(stage, &step.from, &staging)?;
+    let lower = |path: &RootPath| origin.attr(path);
+    let source = origin.source(&lower);
+    let options = CopyOptions {
+        link: step.link,
+        parents: step.parents,
+        exclude: step.exclude.clone(),
+        ..options(
+            stage,
+            step.chown.as_deref(),
+            step.chmod.as_deref(),
+            step.link,
+        )?
+    };
+    let selection = copy::select(&source, &step.sources, &options)?;
+    let mut key = key(stage, "copy", &step.dest, &step.workdir, &options);
+    key.field("content", content(&selection, &source, &options)?.as_str());
+    add_heredocs(&mut key, &step.heredocs);
+    let dest = Dest {
+        path: &step.dest,
+        workdir: RootPath::new(&step.workdir),
+    };
+    stage.layer_step(name, key.finish(), |stage, _| {
+        into_layer(stage, options.is_linked(), |target| {
+            selection.apply(&source, target, dest.path, &dest.workdir, &options)?;
+            write_heredocs(target, &step.heredocs, &dest, &options)
+        })
+    })
+}
+
+/// The digest of what was selected (S13).
+pub(super) fn content(
+    selection: &Selection,
+    source: &copy::Source<'_>,
+    options: &CopyOptions,
+) -> Result<Digest> {
+    Ok(selection.digest(source, options, &mut |file, _| hash_file(file))?)
+}
+
+fn hash_file(file: &File) -> io::Result<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = (&*file).read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+/// A destination as written, and what it is relative to.
+pub(super) struct Dest<'a> {
+    pub(super) path: &'a str,
+    pub(super) workdir: RootPath,
+}
+
+/// The files that stand in the Dockerfile, after all others.
+pub(super) fn write_heredocs(
+    target: &mut Target<'_>,
+    files: &[InlineFile],
+    dest: &Dest<'_>,
+    options: &CopyOptions,
+) -> Result<()> {
+    for file in files {
+        let content = file.content.as_bytes();
+        copy::write_inline(
+            target,
+            &file.name,
+            content,
+            dest.path,
+            &dest.workdir,
+            options,
+        )?;
+    }
+    Ok(())
+}
+
+/// Where files are copied from.
+pub(super) enum Origin<'a> {
+    /// The build context.
+    Context(&'a Context),
+    /// A stage or an image.
+    Tree {
+        root: RootDir,
+        stack: LayerStack,
+        label: String,
+    },
+}
+
+impl<'a> Origin<'a> {
+    /// Waits for a stage, fetches an image. `staging` lends a directory for the mount.
+    pub(super) fn open(stage: &Stage<'a>, from: &Source, staging: &Staging) -> Result<Self> {
+        let (stack, label) = match from {
+            Source::Context => return Ok(Self::Context(stage.shared.env.context)),
+            Source::Stage(index) => {
+                let finished = stage.shared.stage(*index)?;
+                (
+                    finished.stack.clone(),
+                    format!("stage {}", stage.shared.stage_name(*index)),
+                )
+            }
+            Source::Scratch => (LayerStack::default(), "scratch".to_owned()),
+            Source::Image(reference) => {
+                let env = stage.shared.env;
+                let name = format!("FROM {reference}");
+                let platform = &env.settings.platform;
+                let base = stage.shared.bases.get(env, reference, platform, &name)?;
+                (base.stack.clone(), reference.clone())
+            }
+        };
+        let view = View::overlay(&stack.lowers(), staging.path())?;
+        let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
+        Ok(Self::Tree { root, stack, label })
+    }
+
+    /// The true metadata of a file whose disk does not hold it.
+    pub(super) fn attr(&self, path: &RootPath) -> io::Result<Option<Attr>> {
+        match self {
+            Self::Context(_) => Ok(None),
+            Self::Tree { stack, .. } => stack.attr(path).map_err(io::Error::other),
+        }
+    }
+
+    pub(super) fn source<'s>(&'s self, lower: &'s copy::Lookup<'s>) -> copy::Source<'s> {
+        match self {
+            Self::Context(context) => copy::Source::context(context),
+            Self::Tree { root, label, .. } => copy::Source::stage(root, label, lower),
+        }
+    }
+}
+
+/// What the flags say, with names of owners resolved in the stage so far.
+pub(super) fn options(
+    stage: &Stage<'_>,
+    chown: Option<&str>,
+    chmod: Option<&str>,
+    link: bool,
+) -> Result<CopyOptions> {
+    let chown = match chown {
+        None => None,
+        Some(owner) if link || stage.stack().is_empty() => Some(resolve_chown(None, owner)?),
+        Some(owner) => {
+            let staging = stage.store().staging()?;
+            Some(resolve_chown(Some(&stage.view(&staging)?), owner)?)
+        }
+    };
+    Ok(CopyOptions {
+        chown,
+        chmod: chmod.map(Chmod::parse).transpose()?,
+        dir_mtime: stage
+            .settings()
+            .epoch
+            .unwrap_or_else(super::stage::unix_now),
+        ..CopyOptions::default()
+    })
+}
+
+/// The key of a copy but for its content (S13). A linked one does not depend on what is below.
+pub(super) fn key(
+    stage: &Stage<'_>,
+    kind: &str,
+    dest: &str,
+    workdir: &str,
+    options: &CopyOptions,
+) -> KeyBuilder {
+    let mut key = KeyBuilder::new(kind);
+    if !options.is_linked() {
+        key.field("base", stage.chain());
+    }
+    key.field("dest", dest);
+    if !dest.starts_with('/') {
+        key.field("workdir", workdir);
+    }
+    key.field("chown", format!("{:?}", options.chown));
+    key.field("chmod", format!("{:?}", options.chmod));
+    key.field(
+        "flags",
+        format!("link={} parents={}", options.link, options.parents),
+    );
+    if let Some(epoch) = stage.settings().epoch {
+        key.field("epoch", epoch.to_string());
+    }
+    key
+}
+
+pub(super) fn add_heredocs(key: &mut KeyBuilder, files: &[InlineFile]) {
+    key.list(
+        "heredoc",
+        files.iter().flat_map(|file| [&file.name, &file.content]),
+    );
+}
+
+/// Has `write` fill the stage's root file system, or for a linked copy an empty one, and gives
+/// what changed as a layer.
+pub(super) fn into_layer(
+    stage: &Stage<'_>,
+    link: bool,
+    write: impl FnOnce(&mut Target<'_>) -> Result<()>,
+) -> Result<BuiltLayer> {
+    let staging = stage.store().staging()?;
+    if link {
+        let upper = staging.path().join("upper");
+        std::fs::create_dir(&upper).with_context(|| format!("cannot make {}", upper.display()))?;
+        let mut target = Target::new(RootDir::open(&upper)?, stage.shared.env.ids);
+        write(&mut target)?;
+        let recorded = target.into_attributes();
+        return stage.commit_over(&LayerStack::default(), staging, &upper, recorded);
+    }
+    let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
+    let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
+    let recorded: Attributes = {
+        let lower = stage.lower();
+        let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
+        write(&mut target)?;
+        target.into_attributes()
+    };
+    let upper = workspace.finish()?;
+    stage.commit(staging, &upper, recorded)
+}

@@ -1,0 +1,131 @@
+//! [`BuiltImage`]: what a build hands to the exporters.
+
+use crate::image::manifest::Descriptor;
+use crate::image::{Digest, History, ImageConfig, Platform};
+use crate::layer::{Layer, LayerStack};
+
+/// The comment of history entries for layers that came without any (S11).
+const UNKNOWN_LAYER: &str = "buildkit.exporter.image.v0";
+
+/// Where a layer of the result came from.
+#[derive(Clone)]
+pub enum Origin {
+    /// A base image: the blob is used as it is.
+    Base {
+        /// The layer's digest in the image configuration.
+        diff_id: Digest,
+        /// The blob in the base's manifest.
+        blob: Descriptor,
+    },
+    /// A step of the build.
+    Step {
+        /// When it was made, RFC 3339.
+        created: String,
+    },
+}
+
+/// A layer of a stage and where it came from.
+#[derive(Clone)]
+pub struct BuiltLayer {
+    /// The layer in the store.
+    pub layer: Layer,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// The result of a build, before anything is archived or compressed.
+pub struct BuiltImage {
+    /// The configuration; `rootfs.diff_ids` is filled in by the exporter, which computes them.
+    pub config: ImageConfig,
+    /// The layers, lowest first.
+    pub layers: Vec<BuiltLayer>,
+    /// What it was built for.
+    pub platform: Platform,
+    /// `SOURCE_DATE_EPOCH`: later times in layers are set back to it.
+    pub epoch: Option<i64>,
+}
+
+impl BuiltImage {
+    /// The layers as a stack.
+    pub fn stack(&self) -> LayerStack {
+        let mut stack = LayerStack::default();
+        for built in &self.layers {
+            stack.push(built.layer.clone());
+        }
+        stack
+    }
+}
+
+/// Gives every entry of the history its time, and every layer an entry (S11).
+///
+/// Entries without a time are this build's. An entry that made a layer takes the layer's time, any
+/// other the one before it, and those before the first layer that layer's. `epoch` replaces all of
+/// these.
+pub(super) fn finish_history(config: &mut ImageConfig, layers: &[BuiltLayer], epoch: Option<&str>) {
+    let times: Vec<&String> = layers
+        .iter()
+        .filter_map(|built| match &built.origin {
+            Origin::Step { created } => Some(created),
+            Origin::Base { .. } => None,
+        })
+        .collect();
+    let bases = layers.len() - times.len();
+    complete_base_entries(&mut config.history, bases);
+    let inherited = config
+        .history
+        .iter()
+        .rev()
+        .find_map(|entry| entry.created.clone());
+    let mut time = times.first().map(|time| (*time).clone()).or(inherited);
+    let mut made = times.iter();
+    for entry in config
+        .history
+        .iter_mut()
+        .filter(|entry| entry.created.is_none() && is_ours(entry))
+    {
+        if !entry.empty_layer
+            && let Some(layer) = made.next()
+        {
+            time = Some((*layer).clone());
+        }
+        entry.created = epoch.map(str::to_owned).or_else(|| time.clone());
+    }
+    config.created = epoch.map(str::to_owned).or_else(|| {
+        config
+            .history
+            .iter()
+            .rev()
+            .find_map(|entry| entry.created.clone())
+    });
+}
+
+fn is_ours(entry: &History) -> bool {
+    entry.comment.as_deref() == Some(crate::plan::HISTORY_COMMENT)
+}
+
+/// Inserts entries for base layers that the base's history does not tell of.
+fn complete_base_entries(history: &mut Vec<History>, layers: usize) {
+    let end = history
+        .iter()
+        .position(|entry| entry.created.is_none() && is_ours(entry))
+        .unwrap_or(history.len());
+    let told = history[..end]
+        .iter()
+        .filter(|entry| !entry.empty_layer)
+        .count();
+    for _ in told..layers {
+        let entry = History {
+            comment: Some(UNKNOWN_LAYER.into()),
+            ..History::default()
+        };
+        history.insert(end, entry);
+    }
+    let mut left = layers;
+    for entry in history[..end].iter_mut().filter(|entry| !entry.empty_layer) {
+        if left == 0 {
+            entry.empty_layer = true;
+        } else {
+            left -= 1;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Executes a plan: stages side by side, steps in order, a layer for each that changed files.
+//!
+//! Every needed stage has a thread. A stage waits for its base where it begins and for a copied
+//! stage where it copies; the first failure cancels everything else. A step is looked up in the
+//! cache by its key, else executed in a staging directory of the store that is published as a
+//! layer when it is complete: whatever ends a build, nothing half-made is ever visible.
+//!
+//! * `scheduler`: the threads and what they wait for
+//! * `stage`: one stage, from its base to its last step
+//! * `run`, `copy`, `add`, `workdir`: one kind of step each
+//! * `supported`: what is refused before anything begins
+//! * `image`: the result, as the exporters take it
+
+mod add;
+mod bases;
+mod cancel;
+mod copy;
+mod error;
+mod image;
+mod run;
+mod scheduler;
+mod slot;
+mod stage;
+mod supported;
+mod workdir;
+
+pub use cancel::{Cancel, Cancelled, Why};
+pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use scheduler::build;
+
+use crate::context::Context;
+use crate::image::Platform;
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::transfer::Remote;
+
+/// What a build works with, besides its plan.
+pub struct Environment<'a> {
+    /// Where layers and images are kept.
+    pub store: &'a Store,
+    /// Where base images come from.
+    pub remote: &'a dyn Remote,
+    /// Which ids the disk can hold.
+    pub ids: &'a runtime::IdMap,
+    /// Where COPY and ADD read.
+    pub context: &'a Context,
+    /// Who is told.
+    pub progress: &'a Progress,
+    /// Ends the build.
+    pub cancel: &'a Cancel,
+    /// What the flags say.
+    pub settings: Settings,
+}
+
+/// What the flags of a build say about its steps.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The platform built for.
+    pub platform: Platform,
+    /// Whether the user named it.
+    pub platform_named: bool,
+    /// Execute every step, whatever was built before.
+    pub no_cache: bool,
+    /// Ask registries for base images even if the store has them.
+    pub pull: bool,
+    /// The network of RUN.
+    pub network: runtime::Network,
+    /// Entries of `/etc/hosts` for RUN: (name, address).
+    pub hosts: Vec<(String, String)>,
+    /// Resource limits of RUN.
+    pub ulimits: Vec<runtime::Ulimit>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: Option<u64>,
+    /// Labels of the target's image, over its own.
+    pub labels: Vec<(String, String)>,
+    /// `SOURCE_DATE_EPOCH`, seconds.
+    pub epoch: Option<i64>,
+}

@@ -1,0 +1,153 @@
+//! One thread per stage, and the first failure that ends them all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, anyhow};
+
+use super::Environment;
+use super::bases::Bases;
+use super::cancel::{Cancelled, Why};
+use super::image::{BuiltImage, finish_history};
+use super::slot::{Abandoned, Slot};
+use super::stage::{self, Finished};
+use super::supported;
+use crate::plan::Plan;
+
+/// What the threads of a build share.
+pub(super) struct Shared<'a> {
+    pub(super) env: &'a Environment<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) bases: Bases,
+    slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
+}
+
+impl Shared<'_> {
+    /// The result of another stage, as soon as it is there. One that nobody builds, because only
+    /// a trigger of a base image names it, is built here.
+    pub(super) fn stage(&self, index: usize) -> Result<Finished> {
+        let (slot, is_planned) = {
+            let mut slots = self.lock();
+            let is_planned = slots.contains_key(&index);
+            (Arc::clone(slots.entry(index).or_default()), is_planned)
+        };
+        if is_planned {
+            return Ok(slot.wait()?);
+        }
+        let stage = self
+            .plan
+            .stage(index)
+            .ok_or_else(|| anyhow!("the Dockerfile has no stage {index}"))?;
+        let built = supported::check_stage(stage)
+            .map_err(Into::into)
+            .and_then(|()| stage::run(self, stage));
+        match &built {
+            Ok(finished) => slot.set(Arc::clone(finished)),
+            Err(_) => slot.abandon(),
+        }
+        built
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Slot<Finished>>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Builds the plan's target.
+///
+/// # Errors
+/// The first failure of any stage, [`Cancelled`] when the build was ended from outside.
+pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
+    supported::check(plan)?;
+    let slots = plan
+        .stages()
+        .iter()
+        .map(|stage| (stage.index, Arc::default()))
+        .collect();
+    let shared = Shared {
+        env,
+        plan,
+        bases: Bases::default(),
+        slots: Mutex::new(slots),
+    };
+    let first_failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for stage in plan.stages() {
+            let (shared, first_failure) = (&shared, &first_failure);
+            let body = move || match stage::run(shared, stage) {
+                Ok(finished) => shared.done(stage.index, finished),
+                Err(error) => {
+                    note_failure(first_failure, error);
+                    env.cancel.cancel(Why::Failure);
+                    shared.abandon_all();
+                }
+            };
+            let name = format!("stage {}", stage.index);
+            if let Err(error) = std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, body)
+            {
+                let error = anyhow!(error).context("cannot start a thread for a stage");
+                note_failure(first_failure, error);
+                env.cancel.cancel(Why::Failure);
+                shared.abandon_all();
+            }
+        }
+    });
+    if let Some(Why::Signal(signal)) = env.cancel.why() {
+        return Err(Cancelled(Why::Signal(signal)).into());
+    }
+    match first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        Some(error) => Err(error),
+        None => Ok(result(env, shared.stage(plan.target())?)),
+    }
+}
+
+impl Shared<'_> {
+    /// What people call the stage at `index`.
+    pub(super) fn stage_name(&self, index: usize) -> String {
+        let name = self.plan.stage(index).and_then(|stage| stage.name.clone());
+        name.unwrap_or_else(|| index.to_string())
+    }
+
+    fn done(&self, index: usize, finished: Finished) {
+        let slot = Arc::clone(self.lock().entry(index).or_default());
+        slot.set(finished);
+    }
+
+    fn abandon_all(&self) {
+        self.lock().values().for_each(|slot| slot.abandon());
+        self.bases.abandon_all();
+    }
+}
+
+/// Keeps the first error that is a cause; what merely followed from another is no news.
+fn note_failure(first: &Mutex<Option<anyhow::Error>>, error: anyhow::Error) {
+    let is_consequence = |error: &anyhow::Error| {
+        error
+            .chain()
+            .any(|cause| cause.is::<Abandoned>() || cause.is::<Cancelled>())
+    };
+    let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*first {
+        Some(earlier) if !is_consequence(earlier) || is_consequence(&error) => {}
+        _ => *first = Some(error),
+    }
+}
+
+fn result(env: &Environment<'_>, target: Finished) -> BuiltImage {
+    let mut state = target.state.clone();
+    state.apply_labels(&env.settings.labels);
+    let mut config = state.into_config();
+    let epoch = env.settings.epoch.and_then(super::stage::rfc3339);
+    finish_history(&mut config, &target.layers, epoch.as_deref());
+    BuiltImage {
+        config,
+        layers: target.layers.clone(),
+        platform: env.settings.platform.clone(),
+        epoch: env.settings.epoch,
+    }
+}

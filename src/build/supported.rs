@@ -1,0 +1,115 @@
+//! What a Dockerfile can ask for and this version does not do: refused by name, and before
+//! anything is fetched or executed.
+
+use super::stage::{label, summary};
+use super::{StepFailed, Unsupported};
+use crate::dockerfile::{Add, Instruction, InstructionKind, Run, SecurityMode};
+use crate::image::Platform;
+use crate::plan::{Plan, Stage};
+
+/// Looks through every stage that will be built.
+pub(super) fn check(plan: &Plan) -> Result<(), StepFailed> {
+    plan.stages().iter().try_for_each(check_stage)
+}
+
+/// Looks through one stage.
+pub(super) fn check_stage(stage: &Stage) -> Result<(), StepFailed> {
+    let failed = |instruction: &Instruction, source: Unsupported| StepFailed {
+        name: format!("[{}] {}", label(stage), summary(instruction)),
+        span: instruction.span,
+        source: source.into(),
+    };
+    check_platform(stage).map_err(|error| failed(&stage.from, error))?;
+    for instruction in &stage.instructions {
+        check_instruction(instruction).map_err(|error| failed(instruction, error))?;
+    }
+    Ok(())
+}
+
+/// Looks at one instruction, which may be a trigger.
+pub(super) fn check_instruction(instruction: &Instruction) -> Result<(), Unsupported> {
+    match &instruction.kind {
+        InstructionKind::Run(run) => check_run(run),
+        InstructionKind::Add(add) => check_add(add),
+        _ => Ok(()),
+    }
+}
+
+fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
+    let host = Platform::host();
+    if host.accepts(&stage.platform) {
+        return Ok(());
+    }
+    refuse(
+        &format!("a stage for {}", stage.platform),
+        &format!("only this machine's own platform can be built for, {host}"),
+    )
+}
+
+fn check_run(run: &Run) -> Result<(), Unsupported> {
+    if !run.mounts.is_empty() {
+        return refuse(
+            "RUN --mount",
+            "use COPY for files, and ARG or ENV for values that are no secrets",
+        );
+    }
+    if !run.devices.is_empty() {
+        return refuse("RUN --device", "a step sees no devices of the host");
+    }
+    let security = run.security.as_ref().map(|flag| flag.value);
+    if security == Some(SecurityMode::Insecure) {
+        return refuse(
+            "RUN --security=insecure",
+            "a step never has more rights than its builder",
+        );
+    }
+    Ok(())
+}
+
+/// Sources that begin with a variable are looked at once more when they are known.
+fn check_add(add: &Add) -> Result<(), Unsupported> {
+    if add.checksum.is_some() {
+        return refuse(
+            "ADD --checksum",
+            "it goes with URLs, which cannot be added yet",
+        );
+    }
+    for source in &add.transfer.sources {
+        let lower = source.value.to_ascii_lowercase();
+        let path = lower.split(['#', '?']).next().unwrap_or_default();
+        let is_web = lower.starts_with("http://") || lower.starts_with("https://");
+        let is_git = ["git@", "ssh://", "git://"]
+            .iter()
+            .any(|start| lower.starts_with(start));
+        if is_git || (is_web && path.ends_with(".git")) {
+            return add_git();
+        }
+        if is_web {
+            return add_url();
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an ADD of something on the web.
+pub(super) fn add_url<T>() -> Result<T, Unsupported> {
+    refuse(
+        "ADD of a URL",
+        "put the file into the build context, or fetch it in a RUN",
+    )
+}
+
+/// Refuses an ADD of a repository.
+pub(super) fn add_git<T>() -> Result<T, Unsupported> {
+    refuse(
+        "ADD of a git repository",
+        "clone it into the build context, or in a RUN",
+    )
+}
+
+fn refuse<T>(what: &str, hint: &str) -> Result<T, Unsupported> {
+    Err(Unsupported {
+        what: what.to_owned(),
+        hint: Some(hint.to_owned()),
+    })
+}

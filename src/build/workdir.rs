@@ -1,0 +1,67 @@
+//! WORKDIR: the directory is made, with its parents, for the current USER (S10).
+
+use anyhow::Result;
+use runtime::Workspace;
+use rustix::fs::FileType;
+
+use super::NoDirectory;
+use super::image::BuiltLayer;
+use super::stage::Stage;
+use crate::cache::{KeyBuilder, StepKey};
+use crate::layer::{Meta, Target};
+use crate::rootfs::{RootDir, RootPath, resolve_user};
+
+/// The key: the path, and whose it will be, on top of the stage so far.
+pub(super) fn key(stage: &Stage<'_>, path: &str, user: &str) -> StepKey {
+    let mut key = KeyBuilder::new("workdir");
+    key.field("base", stage.chain());
+    key.field("path", path);
+    key.field("user", user);
+    if let Some(epoch) = stage.settings().epoch {
+        key.field("epoch", epoch.to_string());
+    }
+    key.finish()
+}
+
+/// Makes what is missing of the directory and gives the layer, empty if nothing is.
+pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<BuiltLayer> {
+    let staging = stage.store().staging()?;
+    let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
+    let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
+    let owner = resolve_user(&root, user)?;
+    let attributes = {
+        let lower = stage.lower();
+        let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
+        let mtime = stage.settings().epoch.map(|epoch| (epoch, 0));
+        let meta = Meta {
+            uid: owner.uid,
+            gid: owner.gid,
+            mtime,
+            ..Meta::root_owned(0o755)
+        };
+        make_dirs(&mut target, &RootPath::new(path), &meta)?;
+        target.into_attributes()
+    };
+    let upper = workspace.finish()?;
+    stage.commit(staging, &upper, attributes)
+}
+
+/// Makes what is missing of `path` and its parents.
+fn make_dirs(target: &mut Target<'_>, path: &RootPath, meta: &Meta) -> Result<()> {
+    let path = target.resolve(path)?;
+    let mut missing = Vec::new();
+    let mut dir = Some(path);
+    while let Some(path) = dir {
+        match target.stat(&path)? {
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => break,
+            Some(_) => return Err(NoDirectory(path.to_string()).into()),
+            None => {}
+        }
+        dir = path.parent();
+        missing.push(path);
+    }
+    for path in missing.iter().rev() {
+        target.create_dir(path, meta)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,245 @@
+//! `lapstrake build`.
+
+use std::io::{Read as _, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::build_args::{BuildArgs, ProgressArg};
+use super::deliver::{self, Delivered};
+use super::exit::UsageError;
+use super::report::{Diagnostics, SourceText};
+use super::{App, metadata, signals, values};
+use crate::build::{self, Cancel, Environment, Settings, Why};
+use crate::context::{self, Context};
+use crate::dockerfile::{self, Dockerfile};
+use crate::image::Platform;
+use crate::plan::{Plan, PlanOptions};
+use crate::progress::{Plain, Progress, Quiet};
+
+/// A Dockerfile on stdin is read up to this many bytes.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+/// The variable, and the build argument, that sets back the times of what a build makes.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Runs the command.
+///
+/// # Errors
+/// Every way in which a build can fail; the metadata file, if one was asked for, tells of it.
+pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
+    let result = build(args, app, out);
+    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
+        metadata::write_failure(path, error)?;
+    }
+    result
+}
+
+fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
+    let outputs = deliver::outputs(args)?;
+    let build_args = build_args(args)?;
+    let settings = settings(args, &build_args)?;
+    if args.context.as_os_str() == "-" {
+        return Err(
+            UsageError("a context on stdin is not supported: name a directory".into()).into(),
+        );
+    }
+    let (path, source) = read_dockerfile(args)?;
+    let progress = progress(args);
+    let dockerfile =
+        dockerfile::parse(&source.text).map_err(|found| Diagnostics::new(&source, found))?;
+    let plan = plan(args, &dockerfile, build_args, &settings.platform)
+        .map_err(|found| Diagnostics::new(&source, found))?;
+    for warning in dockerfile.warnings.iter().chain(plan.warnings()) {
+        progress.warn(&warning.message);
+    }
+    let entered = app.enter()?;
+    progress.note(&format!("sandbox: {}", entered.note));
+    let store = app.open_store(&entered)?;
+    let context = Context::open_dir(&args.context, path.as_deref())?;
+    let cancel = Cancel::default();
+    let on_signal = cancel.clone();
+    signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let registries = app.registries()?;
+    let env = Environment {
+        store: &store,
+        remote: &registries,
+        ids: &entered.ids,
+        context: &context,
+        progress: &progress,
+        cancel: &cancel,
+        settings,
+    };
+    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let delivered = deliver::deliver(&env, args, &outputs, &image)?;
+    store.settle()?;
+    cancel.check()?;
+    tell(args, &delivered, out)
+}
+
+/// The Dockerfile, and its path unless it came from stdin.
+fn read_dockerfile(args: &BuildArgs) -> Result<(Option<PathBuf>, SourceText)> {
+    if args
+        .file
+        .as_deref()
+        .is_some_and(|file| file.as_os_str() == "-")
+    {
+        let text = read_stdin()?;
+        return Ok((
+            None,
+            SourceText {
+                name: "stdin".into(),
+                text,
+            },
+        ));
+    }
+    let read = context::read_dockerfile(&args.context, args.file.as_deref())?;
+    let name = read.path.display().to_string();
+    Ok((
+        Some(read.path),
+        SourceText {
+            name,
+            text: read.text,
+        },
+    ))
+}
+
+fn read_stdin() -> Result<String> {
+    let mut bytes = Vec::new();
+    let mut stdin = std::io::stdin().lock().take(MAX_DOCKERFILE + 1);
+    stdin
+        .read_to_end(&mut bytes)
+        .context("cannot read the Dockerfile from stdin")?;
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        let message = format!("the Dockerfile on stdin is larger than {MAX_DOCKERFILE} bytes");
+        return Err(UsageError(message).into());
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| UsageError("the Dockerfile on stdin is not UTF-8 text".into()).into())
+}
+
+/// Writes the id file and the metadata file, and stdout's one line.
+fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<()> {
+    if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
+        metadata::write_id(path, id.as_str())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        let mut value = json!({});
+        if let Some(config) = &delivered.config {
+            value["containerimage.config.digest"] = json!(config.digest);
+        }
+        if let Some(manifest) = &delivered.manifest {
+            value["containerimage.digest"] = json!(manifest.digest);
+            value["containerimage.descriptor"] = json!(manifest);
+        }
+        if !delivered.names.is_empty() {
+            let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
+            value["image.name"] = json!(names.join(","));
+        }
+        metadata::write(path, &value)?;
+    }
+    match &delivered.id {
+        Some(id) if args.quiet => writeln!(out, "{id}").context("cannot write to stdout"),
+        Some(id) => {
+            eprintln!("built {id}");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn progress(args: &BuildArgs) -> Progress {
+    if args.quiet || args.progress == ProgressArg::Quiet {
+        Progress::new(Quiet)
+    } else {
+        Progress::new(Plain::new(std::io::stderr()))
+    }
+}
+
+fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, UsageError> {
+    let mut pairs = Vec::new();
+    for text in &args.build_args {
+        pairs.extend(values::inherited_pair(
+            "--build-arg",
+            text,
+            values::variable,
+        )?);
+    }
+    if !pairs.iter().any(|(name, _)| name == EPOCH)
+        && let Some(epoch) = values::variable(EPOCH)?
+    {
+        pairs.push((EPOCH.into(), epoch));
+    }
+    Ok(pairs)
+}
+
+/// `SOURCE_DATE_EPOCH` of the build arguments, else of the environment.
+///
+/// # Errors
+/// When it is no number.
+pub(super) fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>, UsageError> {
+    let given = build_args.iter().rev().find(|(name, _)| name == EPOCH);
+    let text = match given {
+        Some((_, value)) => Some(value.clone()),
+        None => values::variable(EPOCH)?,
+    };
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = |_| UsageError(format!("{EPOCH} {text:?}: expected seconds since 1970"));
+    text.parse().map(Some).map_err(wrong)
+}
+
+fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Settings, UsageError> {
+    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    if !Platform::host().accepts(&platform) {
+        return Err(UsageError(format!(
+            "--platform {platform} is not supported: only this machine's own, {}",
+            Platform::host()
+        )));
+    }
+    Ok(Settings {
+        platform,
+        platform_named: args.platform.is_some(),
+        no_cache: args.no_cache,
+        pull: args.pull,
+        network: args.network.into(),
+        hosts: args
+            .add_hosts
+            .iter()
+            .map(|text| values::host(text))
+            .collect::<Result<_, _>>()?,
+        ulimits: args
+            .ulimits
+            .iter()
+            .map(|text| values::ulimit(text))
+            .collect::<Result<_, _>>()?,
+        shm_size: args
+            .shm_size
+            .as_deref()
+            .map(|text| values::size("--shm-size", text))
+            .transpose()?,
+        labels: args
+            .labels
+            .iter()
+            .map(|text| values::pair("--label", text))
+            .collect::<Result<_, _>>()?,
+        epoch: epoch(build_args)?,
+    })
+}
+
+fn plan(
+    args: &BuildArgs,
+    dockerfile: &Dockerfile,
+    build_args: Vec<(String, String)>,
+    platform: &Platform,
+) -> Result<Plan, Vec<dockerfile::Diagnostic>> {
+    let options = PlanOptions {
+        build_args,
+        target: args.target.clone(),
+        platform: platform.clone(),
+        platform_explicit: args.platform.is_some(),
+        build_platform: Platform::host(),
+    };
+    Plan::new(dockerfile, &options)
+}

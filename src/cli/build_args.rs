@@ -1,0 +1,122 @@
+//! The flags of `lapstrake build`: names and meanings are those of `docker build`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::output_spec::OutputSpec;
+use crate::image::{Platform, Reference};
+
+/// Build an image from a Dockerfile.
+#[derive(Args, Debug)]
+pub struct BuildArgs {
+    /// Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Name of the image, NAME[:TAG]; may be repeated
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub tags: Vec<Reference>,
+
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+
+    /// Value of an ARG; without a value it is taken from the environment; may be repeated
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+
+    /// Label of the image; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+
+    /// Platform to build for [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
+
+    /// Execute every step, whatever was built before
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Ask the registry for base images even if the store has them
+    #[arg(long)]
+    pub pull: bool,
+
+    /// Where the result goes: type=oci|docker|image|local|tar[,dest=PATH][,name=NAME][,push=true]
+    /// [,tar=false][,compression=gzip|zstd|uncompressed]; may be repeated
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub outputs: Vec<OutputSpec>,
+
+    /// Push the image to its registry: short for -o type=image,push=true
+    #[arg(long)]
+    pub push: bool,
+
+    /// Keep the image in the store; the default where no output is given
+    #[arg(long)]
+    pub load: bool,
+
+    /// Write the image's id to FILE, only on success; untouched if the id did not change
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+
+    /// Write what was built, or why it failed, to FILE as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+
+    /// Network that RUN sees
+    #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
+    pub network: NetworkArg,
+
+    /// How progress is shown on stderr
+    #[arg(long, value_enum, default_value_t = ProgressArg::Plain, value_name = "KIND")]
+    pub progress: ProgressArg,
+
+    /// Show nothing but errors, and print the image's id on stdout
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Entry of /etc/hosts for RUN; may be repeated
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub add_hosts: Vec<String>,
+
+    /// Resource limit for RUN; may be repeated
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub ulimits: Vec<String>,
+
+    /// Size of /dev/shm for RUN: bytes, or with k, m, g
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+
+    /// Directory with what COPY and ADD may use
+    #[arg(value_name = "CONTEXT")]
+    pub context: PathBuf,
+}
+
+/// `--network`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkArg {
+    /// The network of the caller
+    #[value(alias = "default")]
+    Host,
+    /// Loopback only
+    None,
+}
+
+impl From<NetworkArg> for runtime::Network {
+    fn from(arg: NetworkArg) -> Self {
+        match arg {
+            NetworkArg::Host => Self::Host,
+            NetworkArg::None => Self::None,
+        }
+    }
+}
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// One line per event
+    #[value(alias = "auto")]
+    Plain,
+    /// Nothing but errors
+    Quiet,
+}

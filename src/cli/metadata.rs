@@ -1,0 +1,106 @@
+//! `--metadata-file` and `--iidfile`: what was built, for programs.
+//!
+//! Both are written to a temporary file beside their place and renamed, so that nobody ever reads
+//! half of one.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::files::write_whole;
+use super::report;
+use crate::build::{Ended, RunFailed};
+
+/// Writes the id of an image to `path`, unless it holds it already: its time then stays.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_id(path: &Path, id: &str) -> Result<()> {
+    match fs::read(path) {
+        Ok(held) if held == id.as_bytes() => Ok(()),
+        _ => replace(path, id.as_bytes()),
+    }
+}
+
+/// Writes the metadata of a finished build.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, value: &Value) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    replace(path, &text)
+}
+
+/// Writes why a build failed.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_failure(path: &Path, error: &anyhow::Error) -> Result<()> {
+    let class = report::classify(error);
+    let mut told = json!({
+        "class": class.name(),
+        "exitCode": class.code(),
+        "message": report::in_one(error),
+    });
+    if let Some(failed) = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<RunFailed>())
+    {
+        told["command"] = json!(failed.command);
+        match failed.ended {
+            Ended::Status(status) => told["status"] = json!(status),
+            Ended::Signal(signal) => told["signal"] = json!(signal),
+        }
+    }
+    write(path, &json!({ "lapstrake.error": told }))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, |out| Ok(out.write_all(bytes)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ids_time_stays_when_the_id_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("id");
+        let inode = || {
+            use std::os::unix::fs::MetadataExt as _;
+            fs::metadata(&path).unwrap().ino()
+        };
+        write_id(&path, "sha256:1").unwrap();
+        let first = inode();
+        write_id(&path, "sha256:1").unwrap();
+        assert_eq!(inode(), first);
+        write_id(&path, "sha256:2").unwrap();
+        assert_ne!(inode(), first);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "sha256:2");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no temporary file is left"
+        );
+        assert!(write_id(&dir.path().join("none/id"), "x").is_err());
+    }
+
+    #[test]
+    fn a_failed_runs_status_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metadata.json");
+        let failed = RunFailed {
+            command: "false".into(),
+            ended: Ended::Status(7),
+            output: vec![],
+        };
+        write_failure(&path, &anyhow::Error::new(failed)).unwrap();
+        let told: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(told["lapstrake.error"]["class"], "run");
+        assert_eq!(told["lapstrake.error"]["status"], 7);
+    }
+}

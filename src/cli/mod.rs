@@ -1,0 +1,175 @@
+//! The command line: one file per subcommand, flags, exit codes, and errors as people read them.
+
+mod build;
+mod build_args;
+mod deliver;
+mod exit;
+mod files;
+mod images;
+mod import;
+mod inspect;
+mod load;
+mod login;
+mod logout;
+mod metadata;
+mod output_spec;
+mod prune;
+mod pull;
+mod push;
+mod report;
+mod rmi;
+mod run;
+mod save;
+mod signals;
+mod table;
+mod tag;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand};
+use runtime::{EnterOptions, Entered};
+
+use crate::config::Config;
+use crate::registry::{Registries, Settings};
+use crate::store::Store;
+
+/// What `lapstrake run` ends with when the process could not be started, as docker does.
+const RUN_ERROR: u8 = 125;
+
+/// Stands for the id map where no layer is touched.
+const NO_ID_MAP: &str = "none";
+
+/// Builds OCI images from Dockerfiles: no daemon, no root.
+#[derive(Parser, Debug)]
+#[command(name = "lapstrake", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    app: App,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every subcommand works with: the flags that stand before it.
+#[derive(Args, Debug)]
+struct App {
+    /// The store [default: $LAPSTRAKE_ROOT, else lapstrake/ in $XDG_DATA_HOME or ~/.local/share]
+    #[arg(long, global = true, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Ask URL before the registry HOST; may be repeated
+    #[arg(long = "registry-mirror", global = true, value_name = "HOST=URL")]
+    registry_mirrors: Vec<String>,
+
+    /// The caller's user id, outside of the sandbox's namespace.
+    #[arg(skip = nix::unistd::getuid().as_raw())]
+    uid: u32,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Build(Box<build_args::BuildArgs>),
+    Run(Box<run::RunArgs>),
+    Pull(pull::Args),
+    Push(push::Args),
+    Images(images::Args),
+    Inspect(inspect::Args),
+    Tag(tag::Args),
+    Rmi(rmi::Args),
+    Load(load::Args),
+    Save(save::Args),
+    Import(import::Args),
+    Prune(prune::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    /// Print the version
+    Version,
+}
+
+impl App {
+    /// Enters the sandbox's namespaces; nothing may have started a thread before.
+    fn enter(&self) -> Result<Entered> {
+        Ok(runtime::enter(&EnterOptions::default())?)
+    }
+
+    /// Opens the store for work with layers.
+    fn open_store(&self, entered: &Entered) -> Result<Store> {
+        self.store(&entered.ids.key())
+    }
+
+    /// Opens the store for work with images, for which no sandbox is needed.
+    fn images(&self) -> Result<Store> {
+        self.store(NO_ID_MAP)
+    }
+
+    fn store(&self, id_map: &str) -> Result<Store> {
+        let root = match &self.root {
+            Some(root) => root.clone(),
+            None => crate::store::default_root(|name| std::env::var_os(name), self.uid)?,
+        };
+        Ok(Store::open(&root, id_map)?)
+    }
+
+    fn registries(&self) -> Result<Registries> {
+        Ok(Registries::new(self.registry_settings()?))
+    }
+
+    fn registry_settings(&self) -> Result<Settings> {
+        Ok(Config::settings(&self.registry_mirrors)?)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() {
+                exit::Class::Usage.code()
+            } else {
+                0
+            };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    match dispatch(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report::tell(&error);
+            match cli.command {
+                Command::Run(_) => ExitCode::from(RUN_ERROR),
+                _ => report::classify(&error).into(),
+            }
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<u8> {
+    let app = &cli.app;
+    let out = &mut std::io::stdout().lock();
+    match &cli.command {
+        Command::Build(args) => build::run(args, app, out)?,
+        Command::Run(args) => return run::run(args, app),
+        Command::Pull(args) => pull::run(args, &app.images()?, &app.registries()?, out)?,
+        Command::Push(args) => push::run(args, &app.images()?, &app.registries()?, out)?,
+        Command::Images(args) => images::run(args, &app.images()?, out)?,
+        Command::Inspect(args) => inspect::run(args, &app.images()?, out)?,
+        Command::Tag(args) => tag::run(args, &app.images()?)?,
+        Command::Rmi(args) => rmi::run(args, &app.images()?, out)?,
+        Command::Load(args) => load::run(args, &app.images()?, out)?,
+        Command::Save(args) => save::run(args, &app.images()?, out)?,
+        Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
+        Command::Prune(args) => prune::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Login(args) => login::run(args, app.registry_settings()?)?,
+        Command::Logout(args) => logout::run(args)?,
+        Command::Version => writeln!(out, "lapstrake {}", env!("CARGO_PKG_VERSION"))?,
+    }
+    out.flush().context("cannot write to stdout")?;
+    Ok(0)
+}

@@ -1,0 +1,229 @@
+//! Errors as people read them, and the class each belongs to.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use super::exit::{Class, UsageError};
+use crate::build::{Cancelled, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
+use crate::config::ConfigError;
+use crate::context::ContextError;
+use crate::copy::{ChmodError, CopyError};
+
+use crate::dockerfile::{Diagnostic, DiagnosticKind, render};
+use crate::image::{PlatformError, ReferenceError};
+use crate::layer::LayerError;
+use crate::registry::RegistryError;
+use crate::rootfs::UserError;
+use crate::store::StoreError;
+use crate::transfer::TransferError;
+
+/// A Dockerfile as it was read, for diagnostics that show its lines.
+pub(super) struct SourceText {
+    /// What it is called in diagnostics.
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// Errors shown at the lines of the Dockerfile that they concern.
+#[derive(Debug)]
+pub(super) struct Diagnostics {
+    rendered: String,
+    cause: Option<anyhow::Error>,
+}
+
+impl Diagnostics {
+    /// Errors of the Dockerfile itself.
+    pub(super) fn new(source: &SourceText, found: Vec<Diagnostic>) -> Self {
+        let color = std::io::stderr().is_terminal();
+        let rendered: Vec<String> = found
+            .iter()
+            .map(|diagnostic| render(diagnostic, &source.name, &source.text, color))
+            .collect();
+        Self {
+            rendered: rendered.join("\n\n"),
+            cause: None,
+        }
+    }
+
+    /// A failed step, shown at its instruction; any other error stays as it is.
+    pub(super) fn at_step(source: &SourceText, error: anyhow::Error) -> anyhow::Error {
+        // The innermost: a stage that only a trigger names is built within another's step.
+        let mut steps = error.chain().filter_map(|cause| cause.downcast_ref());
+        let Some(failed): Option<&StepFailed> = steps.next_back() else {
+            return error;
+        };
+        let text = in_one(&failed.source);
+        let (message, rest) = text.split_once('\n').unwrap_or((&text, ""));
+        let diagnostic = match failed.source.downcast_ref::<Diagnostic>() {
+            Some(diagnostic) => diagnostic.clone(),
+            None => Diagnostic::error(DiagnosticKind::Step, failed.span, message)
+                .label(printable(&failed.name)),
+        };
+        let mut rendered = Self::new(source, vec![diagnostic]).rendered;
+        if !rest.is_empty() {
+            rendered = format!("{rendered}\n{}", printable(rest));
+        }
+        Self {
+            rendered,
+            cause: Some(error),
+        }
+        .into()
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rendered)
+    }
+}
+
+impl std::error::Error for Diagnostics {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause.as_ref() as _)
+    }
+}
+
+/// Without what could steer a terminal: a step's output is shown as it was written.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
+        .collect()
+}
+
+/// Writes the error to stderr as people read it.
+pub(super) fn tell(error: &anyhow::Error) {
+    match error.downcast_ref::<Diagnostics>() {
+        Some(diagnostics) => eprintln!("{diagnostics}"),
+        None => eprintln!("error: {}", in_one(error)),
+    }
+}
+
+/// The error and its causes in one text. A cause that was told already is not told again.
+pub(super) fn in_one(error: &anyhow::Error) -> String {
+    let skip = usize::from(error.is::<Diagnostics>() && error.chain().len() > 1);
+    let mut text = String::new();
+    for cause in error.chain().skip(skip) {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+/// The class of an error: that of the innermost cause that has one, but for what wraps it on
+/// purpose.
+pub(super) fn classify(error: &anyhow::Error) -> Class {
+    let classes: Vec<Class> = error.chain().filter_map(class_of).collect();
+    classes.last().copied().unwrap_or_else(|| {
+        let is_dockerfile = error.chain().any(|cause| cause.is::<Diagnostics>());
+        if is_dockerfile && !error.chain().any(|cause| cause.is::<StepFailed>()) {
+            Class::Dockerfile
+        } else {
+            Class::Internal
+        }
+    })
+}
+
+fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
+    if let Some(Cancelled(why)) = cause.downcast_ref() {
+        return Some(match why {
+            Why::Signal(signal) => Class::Cancelled(*signal),
+            Why::Failure => Class::Internal,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<StoreError>() {
+        return Some(store_class(error));
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        return io_class(error);
+    }
+    // Errors that only pass another on are not followed by it in the chain of causes.
+    match cause.downcast_ref::<TransferError>() {
+        Some(TransferError::Store(error)) => return Some(store_class(error)),
+        Some(error) => return transfer_class(error),
+        None => {}
+    }
+    let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
+    let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
+    let dockerfile = cause.is::<Diagnostic>()
+        || cause.is::<Unsupported>()
+        || cause.is::<NoDirectory>()
+        || cause.is::<CopyError>()
+        || cause.is::<ContextError>()
+        || cause.is::<UserError>()
+        || cause.is::<ChmodError>()
+        || cause.is::<ReferenceError>()
+        || cause.is::<PlatformError>();
+    let dockerfile = dockerfile
+        || cause
+            .downcast_ref::<LayerError>()
+            .is_some_and(is_bad_archive);
+    let network = cause.is::<RegistryError>();
+    [
+        (usage, Class::Usage),
+        (cause.is::<RunFailed>(), Class::Run),
+        (network, Class::Network),
+        (environment, Class::Environment),
+        (dockerfile, Class::Dockerfile),
+    ]
+    .into_iter()
+    .find_map(|(is, class)| is.then_some(class))
+}
+
+fn transfer_class(error: &TransferError) -> Option<Class> {
+    match error {
+        TransferError::Remote(error) => {
+            let is_store = error.downcast_ref::<StoreError>();
+            let unknown = error.is::<RegistryError>().then_some(Class::Network);
+            is_store.map(store_class).or(unknown)
+        }
+        TransferError::Platform { .. } => Some(Class::Dockerfile),
+        TransferError::NotHere { .. } | TransferError::Archive { .. } => Some(Class::Usage),
+        TransferError::Import { .. } | TransferError::Read { .. } => Some(Class::Usage),
+        TransferError::Manifest { .. } | TransferError::DiffId { .. } => Some(Class::Network),
+        TransferError::Layer { .. } | TransferError::Store(_) => None,
+    }
+}
+
+/// What an archive holds is the Dockerfile's matter, what the disk says the environment's.
+fn is_bad_archive(error: &LayerError) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let LayerError::Target(target) = error else {
+        return matches!(
+            error,
+            LayerError::Damaged { .. } | LayerError::Refused { .. } | LayerError::Stream { .. }
+        );
+    };
+    // An archive that breaks off shows where its content is written.
+    let cause = std::error::Error::source(target).and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|error: &std::io::Error| matches!(error.kind(), UnexpectedEof | InvalidData))
+}
+
+fn store_class(error: &StoreError) -> Class {
+    match error {
+        StoreError::NoImage { .. } | StoreError::Ambiguous { .. } => Class::Usage,
+        error if error.is_environment() => Class::Environment,
+        StoreError::Io { source, .. } if is_in_the_way(source) => Class::Environment,
+        _ => Class::Internal,
+    }
+}
+
+/// The store's place is not one that can be written, or somebody took it away.
+fn is_in_the_way(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotADirectory | NotFound | PermissionDenied)
+}
+
+/// A full disk or a read-only one is the environment's, wherever it shows.
+fn io_class(error: &std::io::Error) -> Option<Class> {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem
+    )
+    .then_some(Class::Environment)
+}

@@ -1,0 +1,228 @@
+//! `lapstrake run`: a process in the sandbox of a build step, over an image.
+
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use runtime::{BindSource, Exit, Mount, RunSpec, Stdin, View, Workspace};
+
+use super::build_args::NetworkArg;
+use super::exit::UsageError;
+use super::{App, signals, values};
+use crate::image::{ImageConfig, Platform};
+use crate::layer::LayerStack;
+use crate::rootfs::{RootDir, resolve_user};
+use crate::store::{Store, StoreError, StoredImage};
+use crate::transfer::{self, PullOptions, PullPolicy};
+
+/// Run a command in an image
+#[derive(Args, Debug)]
+pub(super) struct RunArgs {
+    /// Environment variable; without a value it is taken from the environment; may be repeated
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+
+    /// Working directory inside
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+
+    /// User, NAME|UID[:GROUP|GID]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+
+    /// Program in place of the image's ENTRYPOINT; an empty one removes it
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+
+    /// Bind mount; may be repeated
+    #[arg(short, long = "volume", value_name = "HOST:INSIDE[:ro]")]
+    volumes: Vec<String>,
+
+    /// Network
+    #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
+    network: NetworkArg,
+
+    /// Accepted for docker's users: what the command writes is never kept
+    #[arg(long)]
+    rm: bool,
+
+    /// Image, by name or id; then the command and its arguments in place of the image's CMD. What
+    /// stands after the image is the command's, flags too
+    #[arg(required = true, num_args = 1.., value_names = ["IMAGE", "COMMAND"], trailing_var_arg = true)]
+    image_and_command: Vec<String>,
+}
+
+impl RunArgs {
+    fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
+}
+
+/// Runs the command and gives its exit status.
+///
+/// # Errors
+/// When it could not be started.
+pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
+    let entered = app.enter()?;
+    let store = app.open_store(&entered)?;
+    let image = find(args, app, &store)?;
+    let stack = transfer::ensure_layers(&store, &image, &entered.ids, &|_| {})?;
+    let staging = store.staging()?;
+    let spec = spec(args, &image.config, &stack, staging.path())?;
+    let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
+    let child = runtime::spawn(&workspace, spec, stdout, stderr)?;
+    let handle = child.kill_handle();
+    let signal = signals::on_signal(move |_| handle.kill())?;
+    let exit = child.wait()?;
+    workspace.finish()?;
+    let signal = signal.load(Ordering::Relaxed);
+    if signal != 0 {
+        return Ok(u8::try_from(128 + signal).unwrap_or(255));
+    }
+    Ok(match exit {
+        Exit::Code(status) => u8::try_from(status).unwrap_or(255),
+        Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
+    })
+}
+
+fn find(args: &RunArgs, app: &App, store: &Store) -> Result<StoredImage> {
+    match store.find_image(args.image()) {
+        Err(StoreError::NoImage { .. }) => {}
+        result => return Ok(result?),
+    }
+    let name = args.image().parse()?;
+    let registries = app.registries()?;
+    eprintln!("{} is not in the store: pulling it", args.image());
+    let options = PullOptions {
+        platform: Platform::host(),
+        exact: true,
+        policy: PullPolicy::IfMissing,
+    };
+    Ok(transfer::pull(
+        store,
+        &registries,
+        &name,
+        &options,
+        &|_| {},
+    )?)
+}
+
+fn spec(
+    args: &RunArgs,
+    config: &ImageConfig,
+    stack: &LayerStack,
+    scratch: &std::path::Path,
+) -> Result<RunSpec> {
+    let config = &config.config;
+    let view = View::overlay(&stack.lowers(), scratch)?;
+    let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
+    let user = resolve_user(&root, args.user.as_deref().unwrap_or(&config.user))?;
+    let argv = argv(args, config.entrypoint.as_deref(), config.cmd.as_deref())?;
+    let mut env = environment(args, &config.env)?;
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push((
+            "HOME".into(),
+            user.home.clone().unwrap_or_else(|| "/".to_owned()),
+        ));
+    }
+    let workdir = args.workdir.as_deref().unwrap_or(&config.working_dir);
+    Ok(RunSpec {
+        env: env
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        cwd: PathBuf::from(if workdir.is_empty() { "/" } else { workdir }),
+        uid: user.uid,
+        gid: user.gid,
+        groups: user.groups,
+        hostname: "lapstrake".to_owned(),
+        network: args.network.into(),
+        mounts: args
+            .volumes
+            .iter()
+            .map(|text| volume(text))
+            .collect::<Result<_>>()?,
+        stdin: Stdin::Inherit,
+        ..RunSpec::new(argv)
+    })
+}
+
+/// ENTRYPOINT and CMD as Docker combines them: a command replaces CMD, another entrypoint drops
+/// both.
+fn argv(
+    args: &RunArgs,
+    entrypoint: Option<&[String]>,
+    cmd: Option<&[String]>,
+) -> Result<Vec<String>> {
+    let mut argv: Vec<String> = match &args.entrypoint {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone()],
+        None => entrypoint.unwrap_or_default().to_vec(),
+    };
+    if !args.command().is_empty() {
+        argv.extend_from_slice(args.command());
+    } else if args.entrypoint.is_none() {
+        argv.extend_from_slice(cmd.unwrap_or_default());
+    }
+    if argv.is_empty() {
+        bail!(UsageError(format!(
+            "{} has neither ENTRYPOINT nor CMD: name a command",
+            args.image()
+        )));
+    }
+    Ok(argv)
+}
+
+/// The image's variables, and those of `-e` over them.
+fn environment(args: &RunArgs, image: &[String]) -> Result<Vec<(String, String)>> {
+    let mut env: Vec<(String, String)> = image
+        .iter()
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    for text in &args.env {
+        if let Some((name, value)) = values::inherited_pair("--env", text, values::variable)? {
+            env.retain(|(known, _)| *known != name);
+            env.push((name, value));
+        }
+    }
+    if !env.iter().any(|(name, _)| name == "PATH") {
+        env.push(("PATH".into(), runtime::DEFAULT_PATH.into()));
+    }
+    Ok(env)
+}
+
+fn volume(text: &str) -> Result<Mount> {
+    let wrong = || {
+        UsageError(format!(
+            "--volume {text:?}: expected HOST:INSIDE or HOST:INSIDE:ro"
+        ))
+    };
+    let mut parts = text.split(':');
+    let (Some(host), Some(inside)) = (parts.next(), parts.next()) else {
+        bail!(wrong())
+    };
+    let readonly = match (parts.next(), parts.next()) {
+        (None, _) | (Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        _ => bail!(wrong()),
+    };
+    if host.is_empty() || !inside.starts_with('/') {
+        bail!(wrong());
+    }
+    let source =
+        std::fs::canonicalize(host).with_context(|| format!("--volume: cannot find {host}"))?;
+    Ok(Mount::Bind {
+        source: BindSource::Path(source),
+        target: inside.into(),
+        readonly,
+    })
+}

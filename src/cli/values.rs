@@ -1,0 +1,170 @@
+//! Values of flags that are small languages of their own: pairs, hosts, limits, sizes.
+
+use std::net::IpAddr;
+
+use runtime::Ulimit;
+
+use super::exit::UsageError;
+
+fn error(flag: &str, value: &str, expected: &str) -> UsageError {
+    UsageError(format!("{flag} {value:?}: expected {expected}"))
+}
+
+/// `NAME=VALUE`.
+///
+/// # Errors
+/// Without a name or an equals sign.
+pub fn pair(flag: &str, text: &str) -> Result<(String, String), UsageError> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(error(flag, text, "NAME=VALUE")),
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` whose value `lookup` gives; nothing if it has none.
+///
+/// # Errors
+/// Without a name, and those of `lookup`.
+pub fn inherited_pair(
+    flag: &str,
+    text: &str,
+    lookup: impl Fn(&str) -> Result<Option<String>, UsageError>,
+) -> Result<Option<(String, String)>, UsageError> {
+    if text.is_empty() || text.starts_with('=') {
+        return Err(error(flag, text, "NAME or NAME=VALUE"));
+    }
+    if text.contains('=') {
+        return pair(flag, text).map(Some);
+    }
+    Ok(lookup(text)?.map(|value| (text.to_owned(), value)))
+}
+
+/// A variable of the environment, if it is set.
+///
+/// # Errors
+/// When its value is no UTF-8: it could not be passed on as it is.
+pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
+    let wrong = |value| UsageError(format!("the variable {name} is not UTF-8: {value:?}"));
+    std::env::var_os(name)
+        .map(|value| value.into_string().map_err(wrong))
+        .transpose()
+}
+
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+///
+/// # Errors
+/// When the address is none.
+pub fn host(text: &str) -> Result<(String, String), UsageError> {
+    let wrong = || error("--add-host", text, "HOST:IP");
+    let (name, address) = text.split_once(['=', ':']).ok_or_else(wrong)?;
+    let bare = address
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(address);
+    if name.is_empty() || name.contains(char::is_whitespace) || bare.parse::<IpAddr>().is_err() {
+        return Err(wrong());
+    }
+    Ok((name.to_owned(), bare.to_owned()))
+}
+
+/// `NAME=SOFT[:HARD]`; -1 and `unlimited` mean no limit.
+///
+/// # Errors
+/// When a number is none, or the soft limit is above the hard one.
+pub fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
+    let wrong = || error("--ulimit", text, "NAME=SOFT[:HARD]");
+    let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    };
+    let soft = number(soft).ok_or_else(wrong)?;
+    let hard = number(hard).ok_or_else(wrong)?;
+    if soft > hard {
+        return Err(error(
+            "--ulimit",
+            text,
+            "a soft limit that is not above the hard one",
+        ));
+    }
+    Ok(Ulimit {
+        name: name.to_owned(),
+        soft,
+        hard,
+    })
+}
+
+/// Bytes, or a number with `b`, `k`, `m`, `g` (powers of 1024).
+///
+/// # Errors
+/// When it is neither.
+pub fn size(flag: &str, text: &str) -> Result<u64, UsageError> {
+    let wrong = || error(flag, text, "a size such as 67108864, 64m or 1g");
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, expected) in [
+            ("db:10.0.0.1", Some(("db", "10.0.0.1"))),
+            ("db=10.0.0.1", Some(("db", "10.0.0.1"))),
+            ("db:::1", Some(("db", "::1"))),
+            ("db:[::1]", Some(("db", "::1"))),
+            ("db:", None),
+            (":1.2.3.4", None),
+            ("db", None),
+            ("d b:1.2.3.4", None),
+        ] {
+            let expected = expected.map(|(name, ip)| (name.to_owned(), ip.to_owned()));
+            assert_eq!(host(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_and_sizes() {
+        assert_eq!(ulimit("nofile=1024").unwrap().hard, 1024);
+        assert_eq!(ulimit("nofile=1:unlimited").unwrap().hard, u64::MAX);
+        for text in ["nofile", "nofile=a", "nofile=2:1"] {
+            assert!(ulimit(text).is_err(), "{text}");
+        }
+        for (text, expected) in [
+            ("64m", Some(64 << 20)),
+            ("1G", Some(1 << 30)),
+            ("12", Some(12)),
+            ("1x", None),
+            ("", None),
+        ] {
+            assert_eq!(size("--shm-size", text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn pairs() {
+        assert_eq!(
+            pair("--label", "a=b=c").unwrap(),
+            ("a".into(), "b=c".into())
+        );
+        assert!(pair("--label", "a").is_err());
+        let env = |name: &str| Ok((name == "SET").then(|| "value".to_owned()));
+        let found = |text| inherited_pair("--build-arg", text, env).unwrap();
+        assert_eq!(found("SET"), Some(("SET".into(), "value".into())));
+        assert_eq!(found("UNSET"), None);
+        assert_eq!(found("SET="), Some(("SET".into(), String::new())));
+        assert!(inherited_pair("--build-arg", "=x", env).is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! Opening a context and reading its Dockerfile and ignore file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::{IgnoreError, IgnoreFile};
+use crate::rootfs::{RootDir, RootPath};
+
+/// The largest Dockerfile or ignore file that is read.
+const MAX_TEXT: u64 = 4 << 20;
+
+/// Why a context, its Dockerfile or its ignore file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// The directory.
+    #[error("cannot open the build context {}: {source}", path.display())]
+    Open {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A Dockerfile that is not there.
+    #[error(
+        "there is no Dockerfile at {}; name one with --file, or write one there",
+        path.display()
+    )]
+    NoDockerfile {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A text file that cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An ignore file with a mistake.
+    #[error("{}: {source}", path.display())]
+    Ignore {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        source: IgnoreError,
+    },
+}
+
+/// The text of a Dockerfile and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dockerfile {
+    /// Path on this host, for messages and for the ignore file beside it.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// An open build context.
+#[derive(Debug)]
+pub struct Context {
+    root: RootDir,
+    ignore: IgnoreFile,
+    ignore_path: Option<PathBuf>,
+}
+
+impl Context {
+    /// Opens the directory `path` with the ignore file that belongs to `dockerfile`:
+    /// `<dockerfile>.dockerignore`, else `.dockerignore` of the context.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened, an ignore file that cannot be read or understood.
+    pub fn open_dir(path: &Path, dockerfile: Option<&Path>) -> Result<Self, ContextError> {
+        let mut context = Self::open_unfiltered(path)?;
+        let beside = dockerfile.map(|file| {
+            let mut name = file.as_os_str().to_os_string();
+            name.push(".dockerignore");
+            PathBuf::from(name)
+        });
+        let own = match &beside {
+            Some(file) => read_beside(file)?.map(|text| (file.clone(), text)),
+            None => None,
+        };
+        let found = match own {
+            Some(found) => Some(found),
+            None => {
+                let file = path.join(".dockerignore");
+                read_inside(&context.root, ".dockerignore", &file)?.map(|text| (file, text))
+            }
+        };
+        if let Some((file, text)) = found {
+            context.ignore = match IgnoreFile::parse(&text) {
+                Ok(ignore) => ignore,
+                Err(source) => return Err(ContextError::Ignore { path: file, source }),
+            };
+            context.ignore_path = Some(file);
+        }
+        Ok(context)
+    }
+
+    /// Opens the directory `path` without an ignore file: an unpacked archive or a git checkout.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened.
+    pub fn open_unfiltered(path: &Path) -> Result<Self, ContextError> {
+        let root = RootDir::open(path).map_err(|source| ContextError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            root,
+            ignore: IgnoreFile::default(),
+            ignore_path: None,
+        })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &RootDir {
+        &self.root
+    }
+
+    /// What `COPY` and `ADD` do not see.
+    pub fn ignore(&self) -> &IgnoreFile {
+        &self.ignore
+    }
+
+    /// The ignore file that is in force.
+    pub fn ignore_path(&self) -> Option<&Path> {
+        self.ignore_path.as_deref()
+    }
+}
+
+/// Reads the Dockerfile: the one named, else `Dockerfile`, else `dockerfile` of the context.
+///
+/// The one named is the user's word and may lie anywhere; the other two are the context's and are
+/// resolved inside it.
+///
+/// # Errors
+/// None there, not a regular file, larger than 4 MiB, not UTF-8.
+pub fn read_dockerfile(
+    context: &Path,
+    dockerfile: Option<&Path>,
+) -> Result<Dockerfile, ContextError> {
+    if let Some(path) = dockerfile {
+        return match read_beside(path)? {
+            Some(text) => Ok(Dockerfile {
+                path: path.to_owned(),
+                text,
+            }),
+            None => Err(ContextError::NoDockerfile {
+                path: path.to_owned(),
+            }),
+        };
+    }
+    let root = Context::open_unfiltered(context)?.root;
+    for name in ["Dockerfile", "dockerfile"] {
+        let path = context.join(name);
+        if let Some(text) = read_inside(&root, name, &path)? {
+            return Ok(Dockerfile { path, text });
+        }
+    }
+    Err(ContextError::NoDockerfile {
+        path: context.join("Dockerfile"),
+    })
+}
+
+/// Reads a file that the user named on this host; none when it does not exist.
+fn read_beside(path: &Path) -> Result<Option<String>, ContextError> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(io::Error::from);
+    text_of(file, path)
+}
+
+fn read_inside(root: &RootDir, name: &str, shown: &Path) -> Result<Option<String>, ContextError> {
+    let path = RootPath::new(name);
+    let file = root.open_file(&path);
+    let missing = file
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if missing && root.resolve(&path, crate::rootfs::Follow::No).is_ok() {
+        return Err(ContextError::Read {
+            path: shown.to_owned(),
+            source: io::Error::new(
+                io::ErrorKind::NotFound,
+                "it is a symbolic link to something that is not in the build context",
+            ),
+        });
+    }
+    text_of(file, shown)
+}
+
+fn text_of(file: io::Result<File>, path: &Path) -> Result<Option<String>, ContextError> {
+    let read = || -> io::Result<String> {
+        let file = file?;
+        if !file.metadata()?.is_file() {
+            return Err(invalid("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_TEXT {
+            return Err(invalid("it is larger than 4 MiB"));
+        }
+        String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8 text"))
+    };
+    match read() {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ContextError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn invalid(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, reason)
+}
+
+/// What came in on standard input in place of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// A tar archive, perhaps compressed: the context.
+    Archive,
+    /// Text: a Dockerfile without a context.
+    Dockerfile,
+}
+
+impl Stdin {
+    /// Tells the two apart by the first bytes; 512 of them are enough.
+    pub fn guess(head: &[u8]) -> Self {
+        const MAGICS: [&[u8]; 4] = [
+            &[0x1f, 0x8b],
+            b"BZh",
+            &[0xfd, b'7', b'z', b'X', b'Z', 0],
+            &[0x28, 0xb5, 0x2f, 0xfd],
+        ];
+        let compressed = MAGICS.iter().any(|magic| head.starts_with(magic));
+        let tar = head.get(257..262) == Some(b"ustar") || head.contains(&0);
+        if compressed || tar {
+            Self::Archive
+        } else {
+            Self::Dockerfile
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn s8_which_ignore_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".dockerignore"), "shared").unwrap();
+        fs::write(dir.path().join("prod.Dockerfile"), "FROM scratch").unwrap();
+        fs::write(dir.path().join("prod.Dockerfile.dockerignore"), "own").unwrap();
+        for (dockerfile, path, excluded) in [
+            (Some("prod.Dockerfile"), "own", true),
+            (Some("prod.Dockerfile"), "shared", false),
+            (Some("Dockerfile"), "shared", true),
+            (None, "shared", true),
+        ] {
+            let file = dockerfile.map(|name| dir.path().join(name));
+            let context = Context::open_dir(dir.path(), file.as_deref()).unwrap();
+            let found = context.ignore().matches(&RootPath::new(path));
+            assert_eq!(found, excluded, "{dockerfile:?} {path}");
+        }
+        let context = Context::open_unfiltered(dir.path()).unwrap();
+        assert!(context.ignore().is_empty() && context.ignore_path().is_none());
+    }
+
+    #[test]
+    fn s8_dockerfile_falls_back_to_lower_case() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_dockerfile(dir.path(), None).unwrap_err();
+        assert!(matches!(error, ContextError::NoDockerfile { .. }));
+        fs::write(dir.path().join("dockerfile"), "lower").unwrap();
+        assert_eq!(read_dockerfile(dir.path(), None).unwrap().text, "lower");
+        fs::write(dir.path().join("Dockerfile"), "upper").unwrap();
+        assert_eq!(read_dockerfile(dir.path(), None).unwrap().text, "upper");
+        let named = dir.path().join("dockerfile");
+        assert_eq!(
+            read_dockerfile(dir.path(), Some(&named)).unwrap().text,
+            "lower"
+        );
+    }
+
+    #[test]
+    fn demand_37_hostile_files_neither_hang_nor_escape() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("secret"), "FROM secret").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["Dockerfile", ".dockerignore"] {
+            let file = dir.path().join(name);
+            let open = || match name {
+                "Dockerfile" => read_dockerfile(dir.path(), None).map(drop),
+                _ => Context::open_dir(dir.path(), None).map(drop),
+            };
+            symlink(outside.path().join("secret"), &file).unwrap();
+            let error = open().unwrap_err().to_string();
+            assert!(error.contains("not in the build context"), "{error}");
+            fs::remove_file(&file).unwrap();
+            rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+            let error = open().unwrap_err().to_string();
+            assert!(error.contains("not a regular file"), "{error}");
+            fs::remove_file(&file).unwrap();
+            File::create(&file).unwrap().set_len(MAX_TEXT + 1).unwrap();
+            let error = open().unwrap_err().to_string();
+            assert!(error.contains("4 MiB"), "{error}");
+            fs::remove_file(&file).unwrap();
+        }
+    }
+
+    #[test]
+    fn standard_input_is_an_archive_or_a_dockerfile() {
+        let mut tar = vec![b'a'; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        assert_eq!(Stdin::guess(&tar), Stdin::Archive);
+        assert_eq!(Stdin::guess(&[0x1f, 0x8b, 8]), Stdin::Archive);
+        assert_eq!(Stdin::guess(b"FROM scratch\n"), Stdin::Dockerfile);
+    }
+}

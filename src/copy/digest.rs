@@ -1,0 +1,140 @@
+//! The digest of what is selected: the content part of a step's cache key (spec S13).
+//!
+//! Fields, each behind its length in eight bytes: per hit its name (none for a directory, whose content
+//! alone is copied), whether it keeps its parents and the number of its entries; per entry its relative path, type, mode, owner, device numbers, then
+//! by type the link target, or the number of the entry it is a hard link of, or size, SHA-256 of the
+//! data and capability. Modes and owners are those of the copy. No time is in it.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use super::select::{Entry, Hit, Kind, failed};
+use super::{CopyError, CopyOptions, Selection, Source};
+use crate::image::{Digest, Hashing};
+use crate::layer::Meta;
+
+/// Gives the SHA-256 of an open file's content.
+pub type HashFile<'h> = dyn FnMut(&File, &Metadata) -> io::Result<[u8; 32]> + 'h;
+
+struct Frames(Hashing<io::Sink>);
+
+impl Selection {
+    /// The digest of everything that matters of the selected entries.
+    ///
+    /// `hash_file` gives the SHA-256 of a file's content, from a cache if it has one.
+    ///
+    /// # Errors
+    /// A file that cannot be read or that changed since it was selected.
+    pub fn digest(
+        &self,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        hash_file: &mut HashFile<'_>,
+    ) -> Result<Digest, CopyError> {
+        let mut frames = Frames(Hashing::new(io::sink()));
+        for hit in &self.hits {
+            frames.hit(hit, source, options, hash_file)?;
+        }
+        Ok(frames.0.finish().1)
+    }
+}
+
+impl Frames {
+    fn bytes(&mut self, bytes: &[u8]) {
+        // Writing to a hash over a sink cannot fail.
+        for part in [&(bytes.len() as u64).to_le_bytes()[..], bytes] {
+            self.0.write_all(part).expect("a sink takes everything");
+        }
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn hit(
+        &mut self,
+        hit: &Hit,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        hash_file: &mut HashFile<'_>,
+    ) -> Result<(), CopyError> {
+        // A directory's own name and metadata do not reach the destination, only its content does.
+        let top = hit.entries.first();
+        let is_tree = top.is_none_or(|entry| entry.kind == Kind::Directory);
+        self.bytes(if is_tree { b"" } else { hit.name.as_bytes() });
+        self.number(hit.parents.into());
+        self.number(hit.entries.len() as u64);
+        let mut first = HashMap::new();
+        for (index, entry) in hit.entries.iter().enumerate() {
+            self.bytes(entry.relative.as_bytes());
+            if is_tree && entry.relative.is_root() {
+                continue;
+            }
+            if entry.truth.links > 1 && entry.kind != Kind::Directory {
+                let first = *first.entry(entry.truth.inode).or_insert(index);
+                if first != index {
+                    self.bytes(b"link");
+                    self.number(first as u64);
+                    continue;
+                }
+            }
+            self.entry(entry, source, options, hash_file)?;
+        }
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        hash_file: &mut HashFile<'_>,
+    ) -> Result<(), CopyError> {
+        match &entry.kind {
+            Kind::File => {
+                let (file, metadata) = entry.open(source)?;
+                let data = hash_file(&file, &metadata)
+                    .map_err(|error| failed(source, "read", &entry.path, error))?;
+                let meta = entry.meta(source, options, Some(&file))?;
+                self.common(b"file", entry, &meta);
+                self.number(metadata.len());
+                self.bytes(&data);
+                for (name, value) in &meta.xattrs {
+                    self.bytes(name);
+                    self.bytes(value);
+                }
+            }
+            kind => {
+                let meta = entry.meta(source, options, None)?;
+                let (name, target): (&[u8], _) = match kind {
+                    Kind::Symlink(target) => (b"symlink", target.as_bytes()),
+                    Kind::Directory => (b"directory", &b""[..]),
+                    Kind::Fifo => (b"fifo", b""),
+                    Kind::Empty | Kind::File => (b"empty", b""),
+                    Kind::Device => (b"device", b""),
+                };
+                self.common(name, entry, &meta);
+                self.bytes(target);
+            }
+        }
+        Ok(())
+    }
+
+    fn common(&mut self, kind: &[u8], entry: &Entry, meta: &Meta) {
+        self.bytes(kind);
+        let mode = match entry.kind {
+            Kind::Symlink(_) => 0,
+            _ => meta.mode,
+        };
+        let device_type = match entry.kind {
+            Kind::Device => entry.truth.mode & 0o170_000,
+            _ => 0,
+        };
+        let (major, minor) = entry.truth.rdev;
+        for number in [mode, meta.uid, meta.gid, device_type, major, minor] {
+            self.number(number.into());
+        }
+    }
+}

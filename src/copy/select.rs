@@ -1,0 +1,592 @@
+//! [`select`]: from the sources of a `COPY` to a list of entries.
+//!
+//! A source that is named, and each match of a wildcard, is resolved through symbolic links inside
+//! the source's root; links found while walking a directory are kept as links. Entries come in
+//! bytewise order of the names in each directory, a directory before what is in it.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::expand::{Parts, expand};
+use super::{CopyError, CopyOptions, Source, SourceOwners};
+use crate::context::{IgnoreFile, Verdict};
+use crate::layer::{Meta, Truth, read_xattrs};
+use crate::rootfs::{Follow, RootPath};
+
+/// What a selected entry is made into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    /// A socket of the context: an empty file.
+    Empty,
+    Directory,
+    Symlink(OsString),
+    Fifo,
+    Device,
+}
+
+/// One entry to be copied.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Where it is in the source, with no link in its parents.
+    pub path: RootPath,
+    /// Where it is below the hit; the root for the hit itself.
+    pub relative: RootPath,
+    pub kind: Kind,
+    pub truth: Truth,
+    /// Whether `truth` has the extended attributes, or the file is to be asked.
+    has_xattrs: bool,
+    /// Whether it is only on the way to a match of `--parents`.
+    pub on_the_way: bool,
+    ctime: (i64, u64),
+}
+
+/// One source after wildcards: a single entry, or a directory with all that is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Hit {
+    /// Its name in a destination that is a directory.
+    pub name: OsString,
+    pub entries: Vec<Entry>,
+    /// Whether the entries keep their paths below a destination that is a directory.
+    pub parents: bool,
+}
+
+/// What a `COPY` copies: entries in a stable order.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub(super) hits: Vec<Hit>,
+}
+
+impl Selection {
+    /// One selection for each thing that was named or matched, in order: `ADD` looks at each.
+    pub fn into_hits(self) -> impl Iterator<Item = Selection> {
+        self.hits
+            .into_iter()
+            .map(|hit| Selection { hits: vec![hit] })
+    }
+
+    /// The file, if a single regular file was selected.
+    ///
+    /// # Errors
+    /// When it cannot be opened or has changed.
+    pub fn open_single_file(&self, source: &Source<'_>) -> Result<Option<File>, CopyError> {
+        match self.hits.as_slice() {
+            [Hit { entries, .. }] => match entries.as_slice() {
+                [entry] if entry.kind == Kind::File => Ok(Some(entry.open(source)?.0)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Resolves `patterns`, the sources as they are written, to what is to be copied.
+///
+/// # Errors
+/// A literal source that does not exist or is excluded, a malformed pattern, and whatever cannot
+/// be read.
+pub fn select(
+    source: &Source<'_>,
+    patterns: &[String],
+    options: &CopyOptions,
+) -> Result<Selection, CopyError> {
+    let selector = Selector {
+        source,
+        exclude: IgnoreFile::from_patterns(&options.exclude)?,
+        no_filter: IgnoreFile::default(),
+    };
+    let mut hits = Vec::new();
+    for pattern in patterns {
+        if options.parents {
+            hits.push(selector.with_parents(pattern)?);
+        } else {
+            selector.plain(pattern, &mut hits)?;
+        }
+    }
+    Ok(Selection { hits })
+}
+
+struct Selector<'s> {
+    source: &'s Source<'s>,
+    exclude: IgnoreFile,
+    no_filter: IgnoreFile,
+}
+
+/// What is known of a directory whose entries are being listed.
+struct Place {
+    path: RootPath,
+    relative: RootPath,
+    filter: Verdict,
+    exclude: Verdict,
+}
+
+impl Selector<'_> {
+    fn filter(&self) -> &IgnoreFile {
+        self.source.filter.unwrap_or(&self.no_filter)
+    }
+
+    fn plain(&self, pattern: &str, hits: &mut Vec<Hit>) -> Result<(), CopyError> {
+        let parts = Parts::parse(pattern, false)?;
+        if parts.is_literal() {
+            let path = parts.literal(self.source);
+            if self.filter().verdict(&path).prune {
+                return Err(self.missing(pattern, &path));
+            }
+            let name = path.file_name().unwrap_or_default();
+            let excluded = |real_is_dir: bool| {
+                !real_is_dir && self.exclude.matches(&RootPath::root().join(name))
+            };
+            match self.hit(pattern, &path, &excluded)? {
+                Some(hit) => hits.extend(hit),
+                None => return Err(self.missing(pattern, &path)),
+            }
+            return Ok(());
+        }
+        let base = self.canonical(&parts.base)?;
+        for path in expand(self.source, self.filter(), &base, &parts.rest)? {
+            let relative = below(&path, &base);
+            let excluded = |_| self.exclude.matches(&relative);
+            hits.extend(self.hit(pattern, &path, &excluded)?.flatten());
+        }
+        Ok(())
+    }
+
+    /// The hit at `path`; `None` when the filter hides it, `Some(None)` when `--exclude` does.
+    fn hit(
+        &self,
+        pattern: &str,
+        path: &RootPath,
+        excluded: &dyn Fn(bool) -> bool,
+    ) -> Result<Option<Option<Hit>>, CopyError> {
+        let real = self.canonical(path)?;
+        let Some((stat, fd)) = self.look(&real)? else {
+            return Err(self.missing(pattern, path));
+        };
+        let is_dir = is_directory(&stat);
+        if real != *path {
+            let linked = self.filter().verdict(path);
+            if linked.excluded && linked.prune {
+                return Ok(None);
+            }
+        }
+        if excluded(is_dir) {
+            return Ok(Some(None));
+        }
+        let filter = self.filter().verdict(&real);
+        if filter.excluded && (filter.prune || !is_dir) {
+            if real != *path {
+                return Err(self.missing(pattern, path));
+            }
+            return Ok(None);
+        }
+        let hidden = filter.excluded;
+        let mut entries = Vec::new();
+        let name = real.file_name().unwrap_or_default();
+        entries.extend(self.entry(&real, RootPath::root(), &stat, &fd, OsStr::new(""), name)?);
+        if is_dir {
+            let place = Place {
+                path: real,
+                relative: RootPath::root(),
+                filter,
+                exclude: self.exclude.root(),
+            };
+            self.walk(&place, &mut entries)?;
+        }
+        if entries.is_empty() || (hidden && entries.len() == 1) {
+            return Ok(if hidden { None } else { Some(None) });
+        }
+        Ok(Some(Some(Hit {
+            name: path.file_name().unwrap_or_default().to_owned(),
+            entries,
+            parents: false,
+        })))
+    }
+
+    fn with_parents(&self, pattern: &str) -> Result<Hit, CopyError> {
+        let parts = Parts::parse(pattern, true)?;
+        let base = self.canonical(&parts.base)?;
+        let mut hit = Hit {
+            name: OsString::new(),
+            entries: Vec::new(),
+            parents: true,
+        };
+        let mut seen = BTreeSet::new();
+        let literal = parts.is_literal();
+        for path in expand(self.source, self.filter(), &base, &parts.rest)? {
+            let mut found = Vec::new();
+            self.tree(&base, &path, &mut found)?;
+            if !found.is_empty() {
+                self.add_ancestors(&base, &path, &mut seen, &mut hit.entries)?;
+            }
+            for entry in found {
+                if seen.insert(entry.relative.clone()) {
+                    hit.entries.push(entry);
+                }
+            }
+        }
+        let full = parts.base.join(parts.text());
+        let there = || -> Result<bool, CopyError> {
+            Ok(self.look(&base.join(parts.text()))?.is_some()
+                && !self.filter().verdict(&full).excluded)
+        };
+        if literal && hit.entries.is_empty() && !there()? {
+            return Err(self.missing(pattern, &full));
+        }
+        Ok(hit)
+    }
+
+    /// The entry at `path` and everything below it, with paths relative to `base`.
+    fn tree(
+        &self,
+        base: &RootPath,
+        path: &RootPath,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), CopyError> {
+        let Some((stat, fd)) = self.look(path)? else {
+            return Ok(());
+        };
+        let relative = below(path, base);
+        let place = Place {
+            filter: self.filter().verdict(path),
+            exclude: self.exclude.verdict(&relative),
+            path: path.clone(),
+            relative,
+        };
+        let hidden = place.filter.excluded || place.exclude.excluded;
+        let is_dir = is_directory(&stat);
+        if hidden && (!is_dir || place.filter.prune || place.exclude.prune) {
+            return Ok(());
+        }
+        let name = path.file_name().unwrap_or_default();
+        let relative = place.relative.clone();
+        entries.extend(self.entry(path, relative, &stat, &fd, OsStr::new(""), name)?);
+        if is_dir {
+            self.walk(&place, entries)?;
+        }
+        if hidden && entries.len() == 1 {
+            entries.clear();
+        }
+        Ok(())
+    }
+
+    fn add_ancestors(
+        &self,
+        base: &RootPath,
+        path: &RootPath,
+        seen: &mut BTreeSet<RootPath>,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), CopyError> {
+        let relative = below(path, base);
+        let mut at = RootPath::root();
+        let names: Vec<&OsStr> = relative.components().collect();
+        for name in names.iter().take(names.len().saturating_sub(1)) {
+            at = at.join(name);
+            if !seen.insert(at.clone()) {
+                continue;
+            }
+            let real = base.join(at.relative());
+            if let Some((stat, fd)) = self.look(&real)?
+                && let Some(mut entry) =
+                    self.entry(&real, at.clone(), &stat, &fd, OsStr::new(""), name)?
+            {
+                entry.on_the_way = true;
+                entries.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds everything below a directory.
+    fn walk(&self, place: &Place, entries: &mut Vec<Entry>) -> Result<(), CopyError> {
+        let mut directories = Vec::new();
+        let mut children = Vec::new();
+        let dir = open_dir(self.source, &place.path)?;
+        for name in names(self.source, &place.path, &dir)? {
+            let path = place.path.join(&name);
+            let relative = place.relative.join(&name);
+            let filter = self.filter().enter(&place.filter, &path);
+            let exclude = self.exclude.enter(&place.exclude, &relative);
+            if filter.prune || exclude.prune {
+                continue;
+            }
+            let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| self.failed("look at", &path, error.into()))?;
+            let hidden = filter.excluded || exclude.excluded;
+            if hidden && !is_directory(&stat) {
+                continue;
+            }
+            let Some(entry) = self.entry(&path, relative.clone(), &stat, &dir, &name, &name)?
+            else {
+                continue;
+            };
+            if entry.kind == Kind::Directory {
+                directories.push(Place {
+                    path,
+                    relative,
+                    filter,
+                    exclude,
+                });
+            }
+            children.push((entry, hidden));
+        }
+        drop(dir);
+        let mut directories = directories.into_iter();
+        for (entry, hidden) in children {
+            let is_dir = entry.kind == Kind::Directory;
+            entries.push(entry);
+            let before = entries.len();
+            if is_dir && let Some(place) = directories.next() {
+                self.walk(&place, entries)?;
+            }
+            // A hidden directory shows only when something below it is kept.
+            if hidden && entries.len() == before {
+                entries.pop();
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry of `stat`; none for a socket of a stage. `at` is its name below `dir`, empty when
+    /// `dir` is the entry itself.
+    fn entry(
+        &self,
+        path: &RootPath,
+        relative: RootPath,
+        stat: &Stat,
+        dir: &OwnedFd,
+        at: &OsStr,
+        name: &OsStr,
+    ) -> Result<Option<Entry>, CopyError> {
+        if name.as_bytes().starts_with(b".wh.") {
+            return Err(CopyError::WhiteoutName {
+                path: path.clone(),
+                place: self.source.place.to_owned(),
+            });
+        }
+        let recorded = match self.source.owners {
+            SourceOwners::Context => None,
+            SourceOwners::Stage(lookup) => {
+                lookup(path).map_err(|error| self.failed("read the metadata of", path, error))?
+            }
+        };
+        let mut truth = Truth::new(stat, recorded.as_ref());
+        let in_context = matches!(self.source.owners, SourceOwners::Context);
+        if in_context {
+            (truth.uid, truth.gid) = (0, 0);
+        }
+        let kind = match truth.file_type() {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Symlink => {
+                let target = readlinkat(dir, at, Vec::new())
+                    .map_err(|error| self.failed("read the link", path, error.into()))?;
+                Kind::Symlink(OsString::from_vec(target.into_bytes()))
+            }
+            FileType::Socket if in_context => {
+                truth.mode = FileType::RegularFile.as_raw_mode() | 0o755;
+                truth.size = 0;
+                Kind::Empty
+            }
+            FileType::Socket => return Ok(None),
+            _ => Kind::Device,
+        };
+        Ok(Some(Entry {
+            path: path.clone(),
+            relative,
+            has_xattrs: in_context || recorded.is_some() || kind != Kind::File,
+            kind,
+            truth,
+            on_the_way: false,
+            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+        }))
+    }
+
+    fn canonical(&self, path: &RootPath) -> Result<RootPath, CopyError> {
+        let real = self.source.root.canonicalize(path);
+        real.map_err(|error| self.failed("resolve", path, error))
+    }
+
+    /// `lstat` with the descriptor it was asked of; none when there is nothing.
+    fn look(&self, path: &RootPath) -> Result<Option<(Stat, OwnedFd)>, CopyError> {
+        let look = || -> io::Result<(Stat, OwnedFd)> {
+            let fd = self.source.root.resolve(path, Follow::No)?;
+            Ok((fstat(&fd)?, fd))
+        };
+        match look() {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.failed("look at", path, error)),
+        }
+    }
+
+    fn failed(&self, operation: &'static str, path: &RootPath, source: io::Error) -> CopyError {
+        failed(self.source, operation, path, source)
+    }
+
+    /// The error for a source that is not there, or is there but excluded.
+    fn missing(&self, pattern: &str, path: &RootPath) -> CopyError {
+        let exists = self.source.root.resolve(path, Follow::Yes).is_ok();
+        if exists && let Some(filter) = self.source.filter_path {
+            return CopyError::Excluded {
+                pattern: pattern.to_owned(),
+                place: self.source.place.to_owned(),
+                filter: filter.display().to_string(),
+            };
+        }
+        if let Ok(target) = self.source.root.read_link(path) {
+            return CopyError::DanglingLink {
+                pattern: pattern.to_owned(),
+                target,
+                place: self.source.place.to_owned(),
+            };
+        }
+        CopyError::NotFound {
+            pattern: pattern.to_owned(),
+            place: self.source.place.to_owned(),
+            nearest: super::expand::nearest(self.source, path),
+        }
+    }
+}
+
+impl Entry {
+    /// Opens the regular file, which must still be the one that was selected.
+    pub(super) fn open(&self, source: &Source<'_>) -> Result<(File, std::fs::Metadata), CopyError> {
+        use std::os::unix::fs::MetadataExt;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = source
+            .root
+            .open_at(&self.path, flags, Mode::empty())
+            .and_then(|fd| {
+                let file = File::from(fd);
+                let metadata = file.metadata()?;
+                Ok((file, metadata))
+            });
+        let (file, metadata) = match opened {
+            Ok(opened) => opened,
+            Err(error) if is_missing(&error) || is_loop(&error) => {
+                return Err(self.changed(source));
+            }
+            Err(error) => return Err(failed(source, "open", &self.path, error)),
+        };
+        let same = metadata.is_file()
+            && (metadata.dev(), metadata.ino()) == self.truth.inode
+            && metadata.len() == self.truth.size
+            && metadata.mtime() == self.truth.mtime.0
+            && metadata.mtime_nsec() == i64::from(self.truth.mtime.1)
+            && metadata.ctime() == self.ctime.0
+            && u64::try_from(metadata.ctime_nsec()) == Ok(self.ctime.1);
+        if same {
+            Ok((file, metadata))
+        } else {
+            Err(self.changed(source))
+        }
+    }
+
+    fn changed(&self, source: &Source<'_>) -> CopyError {
+        CopyError::Changed {
+            path: self.path.clone(),
+            place: source.place.to_owned(),
+        }
+    }
+
+    /// The metadata of the copy; `file` is the open file where the entry is one.
+    pub(super) fn meta(
+        &self,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        file: Option<&File>,
+    ) -> Result<Meta, CopyError> {
+        let mut meta = self.truth.to_meta();
+        (meta.uid, meta.gid) = options.owner((meta.uid, meta.gid));
+        if matches!(self.kind, Kind::File | Kind::Empty | Kind::Directory) {
+            meta.mode = options.mode(self.truth.mode);
+        }
+        if self.on_the_way {
+            meta.mtime = Some((options.dir_mtime, 0));
+        }
+        if let (false, Some(file)) = (self.has_xattrs, file) {
+            meta.xattrs = read_xattrs(file.as_fd())
+                .map_err(|error| failed(source, "read the attributes of", &self.path, error))?;
+        }
+        Ok(meta)
+    }
+}
+
+pub(super) fn failed(
+    source: &Source<'_>,
+    operation: &'static str,
+    path: &RootPath,
+    error: io::Error,
+) -> CopyError {
+    CopyError::Read {
+        operation,
+        path: path.clone(),
+        place: source.place.to_owned(),
+        source: error,
+    }
+}
+
+/// `path` as it is seen from `base`, which holds it.
+pub(super) fn below(path: &RootPath, base: &RootPath) -> RootPath {
+    let skipped = base.components().count();
+    let mut relative = RootPath::root();
+    for name in path.components().skip(skipped) {
+        relative = relative.join(name);
+    }
+    relative
+}
+
+/// Opens a directory of the source that has no link in its path.
+pub(super) fn open_dir(source: &Source<'_>, path: &RootPath) -> Result<OwnedFd, CopyError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    source
+        .root
+        .open_at(path, flags, Mode::empty())
+        .map_err(|error| failed(source, "open the directory", path, error))
+}
+
+/// The names in a directory, in bytewise order.
+pub(super) fn names(
+    source: &Source<'_>,
+    path: &RootPath,
+    dir: &OwnedFd,
+) -> Result<Vec<OsString>, CopyError> {
+    let list = || -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(dir)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    list().map_err(|error| failed(source, "list the directory", path, error))
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn is_loop(error: &io::Error) -> bool {
+    // O_NOFOLLOW on a link, or a socket in the file's place.
+    [Errno::LOOP, Errno::NXIO]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}

@@ -1,0 +1,467 @@
+//! Word expansion: `$v`, `${v}` with its operators, quotes and escapes (S3).
+
+use super::pattern::{Pattern, PatternError};
+
+/// How deep `${a:-${b:-…}}` may nest.
+const DEEPEST: usize = 64;
+
+/// The value of a variable, `None` if it is not set.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Why a word cannot be expanded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExpandError {
+    /// A quote without its partner.
+    #[error("a {0} quote is not closed")]
+    OpenQuote(&'static str),
+    /// `${` without `}`, or `${x/` without the second `/`.
+    #[error("syntax error: missing '{0}' in a ${{…}} form")]
+    Missing(char),
+    /// `${}`, `${{`, `${:`.
+    #[error("syntax error: bad substitution, a name must follow ${{")]
+    BadSubstitution,
+    /// An operator that does not exist.
+    #[error("unsupported modifier ({0}) in substitution of {1:?}")]
+    Modifier(String, String),
+    /// `${x:?message}`.
+    #[error("{name}: {message}")]
+    Required {
+        /// The variable.
+        name: String,
+        /// The text after the operator, or a stock one.
+        message: String,
+    },
+    /// A pattern that does not work.
+    #[error("invalid pattern {pattern:?} in substitution: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too many `${…}` inside each other.
+    #[error("substitutions are nested more than {DEEPEST} deep")]
+    TooDeep,
+}
+
+/// Expands one word: variables, quotes removed, escapes removed.
+pub fn expand_word(word: &str, escape: char, env: Lookup<'_>) -> Result<String, ExpandError> {
+    let mut expander = Expander::new(word, escape, env, true);
+    Ok(expander.until(None, false)?.text)
+}
+
+/// Expands a word and splits the result at white space that was not quoted (`EXPOSE`).
+pub fn expand_words(word: &str, escape: char, env: Lookup<'_>) -> Result<Vec<String>, ExpandError> {
+    let mut expander = Expander::new(word, escape, env, true);
+    Ok(expander.until(None, false)?.words())
+}
+
+/// Expands the body of a heredoc: variables and backslashes, quotes are ordinary characters.
+pub fn expand_heredoc(body: &str, env: Lookup<'_>) -> Result<String, ExpandError> {
+    let mut expander = Expander::new(body, '\\', env, false);
+    Ok(expander.until(None, false)?.text)
+}
+
+/// Text, and the same text cut into words as it grows.
+#[derive(Default)]
+struct Output {
+    text: String,
+    word: String,
+    done: Vec<String>,
+}
+
+impl Output {
+    fn plain(&mut self, letter: char) {
+        self.text.push(letter);
+        self.splitting(letter);
+    }
+
+    fn splitting(&mut self, letter: char) {
+        if !letter.is_whitespace() {
+            self.word.push(letter);
+        } else if !self.word.is_empty() {
+            self.done.push(std::mem::take(&mut self.word));
+        }
+    }
+
+    fn quoted(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.word.push_str(text);
+    }
+
+    fn variable(&mut self, value: &str) {
+        self.text.push_str(value);
+        value.chars().for_each(|letter| self.splitting(letter));
+    }
+
+    fn words(mut self) -> Vec<String> {
+        if !self.word.is_empty() {
+            self.done.push(self.word);
+        }
+        self.done
+    }
+}
+
+struct Expander<'a> {
+    letters: std::iter::Peekable<std::str::Chars<'a>>,
+    escape: char,
+    env: Lookup<'a>,
+    quotes: bool,
+    depth: usize,
+}
+
+impl<'a> Expander<'a> {
+    fn new(text: &'a str, escape: char, env: Lookup<'a>, quotes: bool) -> Self {
+        Self {
+            letters: text.chars().peekable(),
+            escape,
+            env,
+            quotes,
+            depth: 0,
+        }
+    }
+
+    /// Up to and including `stop`, or to the end. With `raw` escape characters stay.
+    fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
+        let mut out = Output::default();
+        while let Some(letter) = self.letters.next() {
+            match letter {
+                letter if Some(letter) == stop => return Ok(out),
+                '$' => out.variable(&self.dollar()?),
+                '\'' if self.quotes => out.quoted(&self.single_quoted()?),
+                '"' if self.quotes => out.quoted(&self.double_quoted(raw)?),
+                letter if letter == self.escape => {
+                    if raw {
+                        out.quoted(letter.encode_utf8(&mut [0; 4]));
+                    }
+                    if let Some(next) = self.letters.next() {
+                        out.quoted(next.encode_utf8(&mut [0; 4]));
+                    }
+                }
+                letter => out.plain(letter),
+            }
+        }
+        match stop {
+            None => Ok(out),
+            Some(stop) => Err(ExpandError::Missing(stop)),
+        }
+    }
+
+    fn single_quoted(&mut self) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        loop {
+            match self.letters.next() {
+                None => return Err(ExpandError::OpenQuote("single")),
+                Some('\'') => return Ok(text),
+                Some(letter) => text.push(letter),
+            }
+        }
+    }
+
+    fn double_quoted(&mut self, raw: bool) -> Result<String, ExpandError> {
+        let mut text = String::new();
+        loop {
+            match self.letters.next() {
+                None => return Err(ExpandError::OpenQuote("double")),
+                Some('"') => return Ok(text),
+                Some('$') => text.push_str(&self.dollar()?),
+                Some(letter) if letter == self.escape => {
+                    if raw {
+                        text.push(letter);
+                    }
+                    match self.letters.peek().copied() {
+                        None => {}
+                        Some(next) if next == '"' || next == '$' || next == self.escape => {
+                            text.push(next);
+                            self.letters.next();
+                        }
+                        Some(_) => text.push(letter),
+                    }
+                }
+                Some(letter) => text.push(letter),
+            }
+        }
+    }
+
+    /// What follows a `$`.
+    fn dollar(&mut self) -> Result<String, ExpandError> {
+        if self.letters.peek() != Some(&'{') {
+            let name = self.name();
+            if name.is_empty() {
+                return Ok("$".into());
+            }
+            return Ok((self.env)(&name).unwrap_or_default());
+        }
+        self.letters.next();
+        if self.depth == DEEPEST {
+            return Err(ExpandError::TooDeep);
+        }
+        self.depth += 1;
+        let value = self.braced();
+        self.depth -= 1;
+        value
+    }
+
+    /// What follows a `${`.
+    fn braced(&mut self) -> Result<String, ExpandError> {
+        match self.letters.peek() {
+            None => return Err(ExpandError::Missing('}')),
+            Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
+            Some(_) => {}
+        }
+        let name = self.name();
+        match self.letters.next() {
+            None => Err(ExpandError::Missing('}')),
+            Some('}') => Ok((self.env)(&name).unwrap_or_default()),
+            Some(':') => match self.letters.next() {
+                None => Err(ExpandError::Missing('}')),
+                Some(operator @ ('-' | '+' | '?')) => self.conditional(name, operator, true),
+                Some(other) => Err(ExpandError::Modifier(format!(":{other}"), name)),
+            },
+            Some(operator @ ('-' | '+' | '?')) => self.conditional(name, operator, false),
+            Some(operator @ ('#' | '%')) => self.trimmed(&name, operator),
+            Some('/') => self.replaced(&name),
+            Some(other) => Err(ExpandError::Modifier(other.into(), name)),
+        }
+    }
+
+    fn conditional(
+        &mut self,
+        name: String,
+        operator: char,
+        empty_is_unset: bool,
+    ) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), false)?.text;
+        let value = (self.env)(&name);
+        let problem = match value.as_deref() {
+            None => Some("is not allowed to be unset"),
+            Some("") if empty_is_unset => Some("is not allowed to be empty"),
+            Some(_) => None,
+        };
+        match (operator, problem) {
+            ('+', None) | ('-', Some(_)) => Ok(word),
+            ('+', Some(_)) => Ok(String::new()),
+            ('?', Some(stock)) => Err(ExpandError::Required {
+                name,
+                message: if word.is_empty() { stock.into() } else { word },
+            }),
+            _ => Ok(value.unwrap_or_default()),
+        }
+    }
+
+    fn trimmed(&mut self, name: &str, operator: char) -> Result<String, ExpandError> {
+        let word = self.until(Some('}'), true)?.text;
+        let (longest, text) = match word.strip_prefix(operator) {
+            Some(text) => (true, text),
+            None => (false, word.as_str()),
+        };
+        let value = (self.env)(name).unwrap_or_default();
+        let trim = |pattern: Pattern| match operator {
+            '#' => pattern.trim_prefix(&value, longest),
+            _ => pattern.trim_suffix(&value, longest),
+        };
+        Pattern::parse(text)
+            .and_then(trim)
+            .map_err(|error| pattern_error(text, &error))
+    }
+
+    fn replaced(&mut self, name: &str) -> Result<String, ExpandError> {
+        let all = self.letters.next_if_eq(&'/').is_some();
+        let text = self.until(Some('/'), true)?.text;
+        let replacement = self.until(Some('}'), true)?.text;
+        let value = (self.env)(name).unwrap_or_default();
+        let replace = |pattern: Pattern| match all {
+            true => pattern.replace_all(&value, &replacement),
+            false => pattern.replace_first(&value, &replacement),
+        };
+        Pattern::parse(&text)
+            .and_then(replace)
+            .map_err(|error| pattern_error(&text, &error))
+    }
+
+    /// A name: one special character, digits, or letters, digits and `_`; empty if there is none.
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        match self.letters.peek().copied() {
+            Some(first) if first.is_ascii_digit() => {
+                while let Some(digit) = self.letters.next_if(char::is_ascii_digit) {
+                    name.push(digit);
+                }
+            }
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => name.extend(self.letters.next()),
+            _ => {
+                while let Some(letter) = self.letters.next_if(|c| c.is_alphanumeric() || *c == '_')
+                {
+                    name.push(letter);
+                }
+            }
+        }
+        name
+    }
+}
+
+fn pattern_error(pattern: &str, error: &PatternError) -> ExpandError {
+    ExpandError::Pattern {
+        pattern: pattern.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        let value = match name {
+            "x" => "foo",
+            "path" => "/usr/local/bin",
+            "file" => "a.tar.gz",
+            "e" => "",
+            "sp" => "a b",
+            "D" => "a$1b",
+            _ => return None,
+        };
+        Some(value.into())
+    }
+
+    fn check(cases: &[(&str, &str)]) {
+        for (word, expected) in cases {
+            let found = expand_word(word, '\\', &env);
+            assert_eq!(found.as_deref(), Ok(*expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn s3_plain_names() {
+        check(&[
+            ("$x", "foo"),
+            ("${x}bar", "foobar"),
+            ("a$xb", "a"),
+            ("$x-y", "foo-y"),
+            ("$u|", "|"),
+            ("$", "$"),
+            ("$.", "$."),
+            ("$$x", "x"),
+            ("$@$*$#$?$-$!", ""),
+            ("$0$12x", "x"),
+            ("${001}", ""),
+            ("$ x", "$ x"),
+            ("\u{e9}$x", "\u{e9}foo"),
+        ]);
+    }
+
+    #[test]
+    fn s3_default_operators() {
+        check(&[
+            ("${u:-w}", "w"),
+            ("${u-w}", "w"),
+            ("${e:-w}", "w"),
+            ("${e-w}", ""),
+            ("${x:-w}", "foo"),
+            ("${x:+w}", "w"),
+            ("${e:+w}", ""),
+            ("${e+w}", "w"),
+            ("${u+w}", ""),
+            ("${x:?no}", "foo"),
+            ("${u:-$x}", "foo"),
+            ("${u:-${v:-${x}}}", "foo"),
+            ("\"${x:+'q'}\"", "q"),
+            ("${u:-\"a }\"}", "a }"),
+            ("${u:-a\\}b}", "a}b"),
+        ]);
+    }
+
+    #[test]
+    fn s3_required_operators() {
+        for (word, message) in [
+            ("${u:?gone $x}", "u: gone foo"),
+            ("${u?}", "u: is not allowed to be unset"),
+            ("${e:?}", "e: is not allowed to be empty"),
+        ] {
+            assert_eq!(
+                expand_word(word, '\\', &env).unwrap_err().to_string(),
+                message
+            );
+        }
+        check(&[("${e?}", "")]);
+    }
+
+    #[test]
+    fn s3_trim_and_replace_operators() {
+        check(&[
+            ("${path#*/}", "usr/local/bin"),
+            ("${path##*/}", "bin"),
+            ("${file%.*}", "a.tar"),
+            ("${file%%.*}", "a"),
+            ("${path/l/L}", "/usr/Local/bin"),
+            ("${path//\\//-}", "-usr-local-bin"),
+            ("${x/o/}", "fo"),
+            ("${x//o/}", "f"),
+            ("${x/f*/$e}", ""),
+            ("${u/a/b}", ""),
+            ("${x//o/$D}", "faa"),
+            ("${x/o/$D}", "fa$1bo"),
+        ]);
+    }
+
+    #[test]
+    fn s3_quotes_and_escapes() {
+        check(&[
+            ("'$x'", "$x"),
+            ("\"$x\"", "foo"),
+            ("\\$x", "$x"),
+            ("a\\", "a"),
+            ("\"a\\nb\\\"\\$\\\\\"", "a\\nb\"$\\"),
+            ("'a\\'b", "a\\b"),
+            ("a' 'b", "a b"),
+            ("\\a\\\\", "a\\"),
+        ]);
+        assert_eq!(expand_word("c:\\d`$x", '`', &env).unwrap(), "c:\\d$x");
+    }
+
+    #[test]
+    fn s3_errors() {
+        for word in [
+            "${}", "${{x}", "${:x}", "${x", "${", "${x:0:3}", "${x^}", "${#x}", "${x/b}",
+            "${x:#a}", "${x:=a}", "'a", "\"a", "${x#\\a}", "${u:-", "${ x}", "${x:",
+        ] {
+            assert!(expand_word(word, '\\', &env).is_err(), "{word}");
+        }
+        let deep = "${u:-".repeat(100_000);
+        assert_eq!(expand_word(&deep, '\\', &env), Err(ExpandError::TooDeep));
+    }
+
+    #[test]
+    fn s3_expose_is_split_after_expansion() {
+        for (word, expected) in [
+            ("$sp", vec!["a", "b"]),
+            ("\"$sp\"", vec!["a b"]),
+            ("1$sp", vec!["1a", "b"]),
+            ("$e", vec![]),
+            ("80/tcp", vec!["80/tcp"]),
+        ] {
+            assert_eq!(expand_words(word, '\\', &env).unwrap(), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn s2_heredoc_body() {
+        let body = "'$x' \"$x\" \\$x it's\n";
+        let expected = "'foo' \"foo\" $x it's\n";
+        assert_eq!(expand_heredoc(body, &env).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn s3_never_panics(word in "[a-z$\\{}:/#%?*+'\"\\\\ -]{0,40}", free in ".{0,60}") {
+            for text in [word, free] {
+                let one = expand_word(&text, '\\', &env);
+                let many = expand_words(&text, '`', &env);
+                let body = expand_heredoc(&text, &env);
+                prop_assert!([one.is_ok(), many.is_ok(), body.is_ok()].len() == 3);
+            }
+        }
+    }
+}

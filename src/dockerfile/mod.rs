@@ -1,0 +1,33 @@
+//! Dockerfile text → typed instructions, each with the place it stands at; expansion; diagnostics.
+//!
+//! Pure: `&str` in, values out. The grammar is SEMANTICS S1 and S2, expansion S3. Instructions hold
+//! what was written; [`expand`] is applied by the plan, which knows the environment.
+
+mod arguments;
+mod diagnostic;
+mod directive;
+mod duration;
+pub mod expand;
+mod flags;
+mod heredoc;
+mod instruction;
+mod mount;
+mod parse;
+mod pattern;
+mod render;
+mod span;
+mod split;
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, DiagnosticKind, Label, Severity, nearest};
+pub use directive::Directives;
+pub use heredoc::Heredoc;
+pub use instruction::{
+    Add, ArgItem, CommandLine, From, Healthcheck, HealthcheckOptions, InlineSource, Instruction,
+    InstructionKind, KEYWORDS, KeyValue, NetworkMode, OnBuild, Run, SecurityMode, Transfer,
+};
+pub use mount::{Mount, MountFlag, MountKind, Sharing};
+pub use parse::{Dockerfile, parse, parse_onbuild_trigger};
+pub use render::render;
+pub use span::{Lines, Span, Spanned};

@@ -1,0 +1,34 @@
+//! Layers: the diff a step made, on disk and as a tar.
+
+mod archive;
+mod attributes;
+mod compress;
+mod decompress;
+mod disk;
+mod error;
+mod export;
+mod extract;
+mod seal;
+mod stack;
+mod tar;
+mod target;
+mod unpack;
+mod write;
+
+pub use archive::{extract_archive, sniff_archive};
+pub use attributes::{Attr, Attributes};
+pub use compress::{Compression, Compressor};
+pub use decompress::Decoder;
+pub use error::LayerError;
+pub use export::{Exported, export};
+pub use seal::seal;
+pub use stack::{Layer, LayerStack};
+pub use target::{
+    AllIds, CAPABILITY, Content, Ids, Lower, Meta, SingleId, Target, TargetError, Truth,
+    read_xattrs,
+};
+pub use unpack::{Unpacked, adopt_implied, unpack};
+pub use write::{TarOptions, TarSummary, write_tar, write_tree_tar};
+
+/// How many directories may lie inside each other: each costs a descriptor while it is walked.
+const MAX_DEPTH: usize = 256;

@@ -1,0 +1,168 @@
+//! [`seal`]: a finished upper directory becomes a layer.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+
+use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk};
+use crate::rootfs::RootPath;
+
+/// Moves `upper` to `staging/diff` and writes `staging/attributes`, ready to be published by
+/// renaming `staging`.
+///
+/// `recorded` is what the step itself recorded. With `inherit`, regular files and directories that
+/// overlayfs copied up (they carry `user.overlay.origin`) and that have no record inherit the one
+/// of `below`: a copy made with one id only has lost the owner. Nothing is walked unless `below`
+/// has records to inherit. `upper` and `staging` lie on one file system.
+///
+/// # Errors
+/// [`LayerError::Disk`]; `staging` is then to be thrown away.
+pub fn seal(
+    staging: &Path,
+    upper: &Path,
+    below: &LayerStack,
+    recorded: Attributes,
+    inherit: bool,
+) -> Result<(), LayerError> {
+    let diff = staging.join("diff");
+    let mut attributes = recorded;
+    if inherit && !below.has_no_attributes() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, upper, flags, Mode::empty())
+            .map_err(LayerError::disk("open", upper.display()))?;
+        let mut heir = Heir {
+            below,
+            attributes: &mut attributes,
+        };
+        heir.entry(&root, &RootPath::root())?;
+        heir.directory(&root, &RootPath::root(), 0)?;
+    }
+    std::fs::rename(upper, &diff).map_err(LayerError::disk("move the upper to", diff.display()))?;
+    attributes.save(staging)
+}
+
+struct Heir<'a> {
+    below: &'a LayerStack,
+    attributes: &'a mut Attributes,
+}
+
+impl Heir<'_> {
+    fn directory(
+        &mut self,
+        dir: &OwnedFd,
+        path: &RootPath,
+        depth: usize,
+    ) -> Result<(), LayerError> {
+        if depth > MAX_DEPTH {
+            return Err(LayerError::Depth {
+                path: path.to_string(),
+                limit: MAX_DEPTH,
+            });
+        }
+        let names = disk::list(dir).map_err(LayerError::disk("list the directory", path))?;
+        for (name, kind) in names {
+            let entry = path.join(OsStr::from_bytes(name.to_bytes()));
+            let failed = || LayerError::disk::<Errno>("open", &entry);
+            match kind {
+                FileType::Directory => {
+                    let fd = disk::open_dir(dir, &name).map_err(failed())?;
+                    self.entry(&fd, &entry)?;
+                    self.directory(&fd, &entry, depth + 1)?;
+                }
+                FileType::RegularFile => {
+                    let fd = disk::open_file(dir, &name).map_err(failed())?;
+                    self.entry(&fd, &entry)?;
+                }
+                // The kernel stores no user attribute, and so no origin, on anything else.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, fd: &OwnedFd, path: &RootPath) -> Result<(), LayerError> {
+        if self.attributes.get(path).is_some() {
+            return Ok(());
+        }
+        // The root of an upper directory is made by us and stands for the root of the stack.
+        let is_copy = path.is_root()
+            || disk::is_copied_up(fd).map_err(LayerError::disk("read the origin of", path))?;
+        if is_copy && let Some(mut attr) = self.below.attr(path)? {
+            let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
+            // The disk holds the mode, which the step may have changed, unless the entry only
+            // stands for something else, a device.
+            if FileType::from_raw_mode(attr.mode) == FileType::from_raw_mode(stat.st_mode)
+                && !path.is_root()
+            {
+                attr.mode = stat.st_mode;
+            }
+            self.attributes.insert(path.clone(), attr);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{Attr, Layer};
+    use super::*;
+
+    fn attr(uid: u32) -> Attr {
+        Attr {
+            uid,
+            gid: uid,
+            mode: 0o100_600,
+            rdev: (0, 0),
+            xattrs: BTreeMap::new(),
+        }
+    }
+
+    fn mark_copied(path: &Path) -> bool {
+        let file = std::fs::File::open(path).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&file, disk::ORIGIN, b"\0", flags).is_ok()
+    }
+
+    #[test]
+    fn copies_inherit_what_the_disk_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = dir.path().join("lower");
+        std::fs::create_dir_all(lower.join("diff/d")).unwrap();
+        let mut table = Attributes::default();
+        for name in ["copied", "fresh", "chowned"] {
+            std::fs::write(lower.join("diff/d").join(name), "").unwrap();
+            table.insert(RootPath::new("/d").join(name), attr(5));
+        }
+        table.save(&lower).unwrap();
+        let mut below = LayerStack::default();
+        below.push(Layer::open("lower", &lower).unwrap());
+
+        let upper = dir.path().join("upper");
+        std::fs::create_dir_all(upper.join("d")).unwrap();
+        for name in ["copied", "fresh", "chowned"] {
+            std::fs::write(upper.join("d").join(name), "").unwrap();
+        }
+        if !mark_copied(&upper.join("d/copied")) || !mark_copied(&upper.join("d/chowned")) {
+            println!("skipped: the temporary directory holds no user.* attributes");
+            return;
+        }
+        let mut recorded = Attributes::default();
+        recorded.insert(RootPath::new("/d/chowned"), attr(9));
+        let staging = dir.path().join("staging");
+        std::fs::create_dir(&staging).unwrap();
+        seal(&staging, &upper, &below, recorded, true).unwrap();
+
+        let layer = Layer::open("new", &staging).unwrap();
+        let uid = |path: &str| layer.attributes().get(&RootPath::new(path)).map(|a| a.uid);
+        assert_eq!(uid("/d/copied"), Some(5));
+        assert_eq!(uid("/d/chowned"), Some(9));
+        assert_eq!(uid("/d/fresh"), None);
+        assert!(!upper.exists());
+    }
+}

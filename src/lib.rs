@@ -1,0 +1,23 @@
+//! lapstrake builds OCI images from Dockerfiles: one static binary, no daemon, no root.
+//!
+//! Each module is a room of the house; `docs/design.md` says what each owns and which way data
+//! flows. From the top: [`cli`], [`output`], [`build`], [`transfer`], [`registry`], [`plan`],
+//! [`dockerfile`], [`copy`], [`context`], [`cache`], [`store`], [`layer`], [`image`], [`rootfs`],
+//! [`progress`].
+
+pub mod build;
+pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod context;
+pub mod copy;
+pub mod dockerfile;
+pub mod image;
+pub mod layer;
+pub mod output;
+pub mod plan;
+pub mod progress;
+pub mod registry;
+pub mod rootfs;
+pub mod store;
+pub mod transfer;

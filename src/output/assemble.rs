@@ -1,0 +1,248 @@
+//! A built image's layers, configuration and manifest, as blobs in the store.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::build::{BuiltImage, BuiltLayer, Cancel, Origin};
+use crate::image::Digest;
+use crate::image::manifest::{
+    DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor, OCI_CONFIG, OCI_LAYER,
+    OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST,
+};
+use crate::layer::{Compression, LayerStack, TarOptions, export};
+use crate::progress::{Outcome, Progress};
+use crate::store::{ExportRecord, ExportedBlob, Store};
+
+/// An image whose blobs are all in the store.
+pub struct Assembled {
+    /// The manifest's bytes.
+    pub manifest: Vec<u8>,
+    /// What names and pushes point to.
+    pub descriptor: Descriptor,
+    /// The image's id: the digest of its configuration.
+    pub id: Digest,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The layers, lowest first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// Makes the blobs of `image`, its new layers compressed as asked, several at once.
+///
+/// # Errors
+/// When a layer cannot be read or the store cannot be written, or the build is cancelled.
+pub fn assemble(
+    store: &Store,
+    image: &BuiltImage,
+    compression: Compression,
+    progress: &Progress,
+    cancel: &Cancel,
+) -> Result<Assembled> {
+    let shown = progress.start("exporting layers");
+    let blobs = export_all(store, image, compression, cancel)?;
+    shown.finish(Outcome::Done);
+    let mut config = image.config.clone();
+    config.architecture.clone_from(&image.platform.arch);
+    config.os.clone_from(&image.platform.os);
+    config.variant = Some(image.platform.variant.clone()).filter(|variant| !variant.is_empty());
+    config.rootfs.kind = "layers".into();
+    config.rootfs.diff_ids = blobs
+        .iter()
+        .map(|(diff_id, _)| diff_id.to_string())
+        .collect();
+    let config = serde_json::to_vec(&config)?;
+    let id = store.put_blob(&config)?;
+    let config = Descriptor::new(OCI_CONFIG, &id, config.len() as u64);
+    let layers: Vec<Descriptor> = blobs.into_iter().map(|(_, blob)| blob).collect();
+    let manifest = serde_json::to_vec(&json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config,
+        "layers": layers,
+    }))?;
+    let digest = store.put_blob(&manifest)?;
+    let descriptor = Descriptor::new(OCI_MANIFEST, &digest, manifest.len() as u64);
+    Ok(Assembled {
+        manifest,
+        descriptor,
+        id,
+        config,
+        layers,
+    })
+}
+
+type Blob = (Digest, Descriptor);
+
+/// How many layers are made at a time: each holds the buffers of a compressor.
+const MAX_LAYERS: usize = 4;
+
+/// The blobs of all layers in order; the new ones are made by as many threads as there are cores.
+fn export_all(
+    store: &Store,
+    image: &BuiltImage,
+    compression: Compression,
+    cancel: &Cancel,
+) -> Result<Vec<Blob>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs: Mutex<VecDeque<usize>> = Mutex::new((0..image.layers.len()).collect());
+    let done: Mutex<Vec<Option<Result<Blob>>>> = Mutex::new(
+        std::iter::repeat_with(|| None)
+            .take(image.layers.len())
+            .collect(),
+    );
+    let stack = image.stack();
+    let new = image
+        .layers
+        .iter()
+        .filter(|built| matches!(built.origin, Origin::Step { .. }))
+        .count();
+    let workers = cores.min(new.max(1)).min(MAX_LAYERS);
+    let threads = match compression {
+        // One layer is often larger than all others together: it may have every core.
+        Compression::Gzip { .. } => cores,
+        // zstd keeps several megabytes for each of its threads.
+        Compression::Uncompressed | Compression::Zstd { .. } => cores.div_ceil(workers),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(index) = lock(&jobs).pop_front() {
+                    let exporter = Exporter {
+                        store,
+                        image,
+                        compression,
+                        threads,
+                    };
+                    let below = || stack.below(index);
+                    let result = cancel
+                        .check()
+                        .map_err(Into::into)
+                        .and_then(|()| exporter.blob(&image.layers[index], below));
+                    if result.is_err() {
+                        lock(&jobs).clear();
+                    }
+                    lock(&done)[index] = Some(result);
+                }
+            });
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // An error comes before the layers that were not begun because of it.
+    let (finished, missing): (Vec<_>, Vec<_>) = done.into_iter().partition(Option::is_some);
+    let blobs = finished
+        .into_iter()
+        .flatten()
+        .collect::<Result<Vec<Blob>>>()?;
+    anyhow::ensure!(
+        missing.is_empty(),
+        "{} layers were not exported",
+        missing.len()
+    );
+    Ok(blobs)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Exporter<'a> {
+    store: &'a Store,
+    image: &'a BuiltImage,
+    compression: Compression,
+    threads: usize,
+}
+
+impl Exporter<'_> {
+    fn blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
+        match &built.origin {
+            Origin::Base { diff_id, blob } => Ok((diff_id.clone(), as_oci(blob))),
+            Origin::Step { .. } => self.step_blob(built, below),
+        }
+    }
+
+    /// The blob of a step's layer: the one that was made before, else a new one.
+    fn step_blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
+        let (id, variant) = (built.layer.id(), self.variant());
+        let made_as = made_as(self.compression);
+        let mut record = self.store.export_record(id, &variant)?;
+        if let Some(record) = &record
+            && let Some(blob) = record.made_as(&made_as)
+            && self.store.has_blob(&blob.digest)
+        {
+            let found = Descriptor::new(&blob.media_type, &blob.digest, blob.size);
+            return Ok((record.diff_id.clone(), found));
+        }
+        let mut writer = self.store.blob_writer()?;
+        let options = TarOptions {
+            clamp_mtime: self.image.epoch,
+        };
+        let made = export(
+            &below(),
+            &built.layer,
+            &options,
+            self.compression,
+            self.threads,
+            &mut writer,
+        )
+        .context("cannot export a layer")?;
+        writer.flush()?;
+        writer.finish(Some(&made.blob))?;
+        let media_type = media_type(self.compression);
+        let blob = ExportedBlob {
+            compression: made_as,
+            media_type: media_type.to_owned(),
+            digest: made.blob.clone(),
+            size: made.size,
+        };
+        let record = record.get_or_insert_with(|| ExportRecord {
+            diff_id: made.diff_id.clone(),
+            size: made.diff_size,
+            blobs: Vec::new(),
+        });
+        record.add(blob);
+        self.store.put_export_record(id, &variant, record)?;
+        Ok((
+            made.diff_id,
+            Descriptor::new(media_type, &made.blob, made.size),
+        ))
+    }
+
+    fn variant(&self) -> String {
+        self.image
+            .epoch
+            .map_or_else(String::new, |epoch| format!("until{epoch}"))
+    }
+}
+
+/// What a blob compressed this way is called in the store's records.
+pub(super) fn made_as(compression: Compression) -> String {
+    match compression {
+        Compression::Uncompressed => "uncompressed".into(),
+        Compression::Gzip { level } => format!("gzip-{level}"),
+        Compression::Zstd { level } => format!("zstd-{level}"),
+    }
+}
+
+/// The media type of a layer compressed this way.
+pub(super) fn media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Uncompressed => OCI_LAYER,
+        Compression::Gzip { .. } => OCI_LAYER_GZIP,
+        Compression::Zstd { .. } => OCI_LAYER_ZSTD,
+    }
+}
+
+/// The same blob with OCI's name for its type: the bytes of Docker's layers are the same.
+fn as_oci(blob: &Descriptor) -> Descriptor {
+    let media_type = match blob.media_type.as_str() {
+        DOCKER_LAYER => OCI_LAYER,
+        DOCKER_LAYER_GZIP => OCI_LAYER_GZIP,
+        DOCKER_LAYER_ZSTD => OCI_LAYER_ZSTD,
+        other => other,
+    };
+    Descriptor::new(media_type, &blob.digest, blob.size)
+}

@@ -1,0 +1,37 @@
+//! Instructions + arguments → graph of stages, and the pure evaluator of one stage.
+//!
+//! Planning has two phases, since expansion inside a stage needs the base image's environment:
+//! [`Plan::new`] resolves stages and their references; [`StageState`] then walks the instructions
+//! of one stage once its base is known and yields typed [`Step`]s. Neither does any I/O.
+
+mod config;
+mod environment;
+mod globals;
+mod graph;
+mod history;
+mod options;
+mod ports;
+mod reference;
+mod run;
+mod signal;
+mod stages;
+mod state;
+mod step;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+pub use environment::Environment;
+pub use options::PlanOptions;
+pub use reference::Source;
+pub use stages::{Base, Plan, Stage};
+pub use state::StageState;
+pub use step::{
+    AddSource, AddStep, CopyStep, InlineFile, RunMount, RunMountKind, RunStep, Step, StepKind,
+};
+
+/// The `comment` of every history entry.
+pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
+
+/// The search path of a base that sets none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

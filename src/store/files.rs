@@ -1,0 +1,192 @@
+//! Small files of the store: written whole or not at all, read with a limit.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::At;
+use super::{Store, StoreError};
+
+/// No file of ours is larger; a larger one is none of ours.
+pub(super) const LIMIT: u64 = 32 << 20;
+
+/// Whether a file has to be on the disk before it gets its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sync {
+    Yes,
+    No,
+}
+
+impl Store {
+    /// A path in `tmp/` that nobody else uses.
+    pub(super) fn tmp_name(&self, kind: &str) -> Result<PathBuf, StoreError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let tmp = self.tmp();
+        let random = random().at("name a file in", &tmp)?;
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        Ok(tmp.join(format!("{kind}-{random:016x}{count:04x}")))
+    }
+
+    /// Writes `bytes` to `path` so that a reader finds the old content or the new one.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StoreError> {
+        let tmp = self.tmp_name("file")?;
+        let result = write_new(&tmp, bytes, sync)
+            .at("write", &tmp)
+            .and_then(|()| fs::rename(&tmp, path).at("write", path));
+        if result.is_err() {
+            discard(&tmp);
+        } else if sync == Sync::Yes {
+            sync_parent(path)?;
+        }
+        result
+    }
+
+    /// As [`Store::replace`], for a value as JSON.
+    pub(super) fn replace_json(
+        &self,
+        path: &Path,
+        value: &impl Serialize,
+        sync: Sync,
+    ) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(value)
+            .map_err(|error| StoreError::at("write", path, error.into()))?;
+        self.replace(path, &bytes, sync)
+    }
+
+    /// Takes one of the short locks; dropping the file gives it up.
+    pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.path(name);
+        let file = open_lock(&path)?;
+        file.lock().map_err(|error| lock_error(&path, error))?;
+        Ok(file)
+    }
+}
+
+/// A number that nobody else has.
+pub(super) fn random() -> io::Result<u64> {
+    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// Opens a lock file, making it if need be.
+pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .at("open", path)
+}
+
+/// Tells a file system without locks from other failures.
+pub(super) fn lock_error(path: &Path, source: io::Error) -> StoreError {
+    use rustix::io::Errno;
+    match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOLCK | Errno::NOSYS | Errno::NOTSUP) => StoreError::NoLocks {
+            path: path.to_owned(),
+            source,
+        },
+        _ => StoreError::at("lock", path, source),
+    }
+}
+
+/// Whether the lock was taken; not when somebody else holds it.
+pub(super) fn taken(path: &Path, result: Result<(), TryLockError>) -> Result<bool, StoreError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(lock_error(path, error)),
+    }
+}
+
+/// Makes a directory that only its owner can enter, with the directories above it.
+pub(super) fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Reads a JSON file of the store: `None` when it is missing.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = read_limited(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| StoreError::Corrupt {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+/// As [`read_json`], for records that may be lost: damage counts as absence.
+pub(super) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    match read_json(path) {
+        Err(StoreError::Corrupt { .. }) => Ok(None),
+        result => result,
+    }
+}
+
+/// Reads a small file whole: `None` when it is missing.
+pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::at("open", path, error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1)
+        .read_to_end(&mut bytes)
+        .at("read", path)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(StoreError::Corrupt {
+            path: path.to_owned(),
+            reason: format!("it is larger than {LIMIT} bytes"),
+        });
+    }
+    Ok(Some(bytes))
+}
+
+/// Takes away a file that is of no more use; what stays behind in `tmp/` is swept later.
+pub(super) fn discard(path: &Path) {
+    match fs::remove_file(path) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Takes the write bits: «this is known to be on the disk».
+pub(super) fn mark_settled(path: &Path) -> Result<(), StoreError> {
+    fs::set_permissions(path, Permissions::from_mode(0o444)).at("change the mode of", path)
+}
+
+/// Whether the file is known to be on the disk.
+pub(super) fn is_settled(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o222 == 0
+}
+
+fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.write_all(bytes)?;
+    if sync == Sync::Yes {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(path);
+    File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .at("sync", parent)
+}

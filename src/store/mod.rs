@@ -1,0 +1,134 @@
+//! The store on disk: blobs, layers, tags, cache records, locks and garbage collection. It knows
+//! nothing of the network.
+//!
+//! ```text
+//! ROOT/v1/
+//!   lock               shared while the store is open, exclusive to sweep and to collect garbage
+//!   index.lock         exclusive around «read index.json, change it, write it»
+//!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable
+//!   oci/               an OCI image layout that any OCI tool can read
+//!     index.json         one descriptor per tag; without a name when the tag has moved on
+//!     blobs/sha256/HEX   mode 0444: known to be on the disk; 0644: not yet (see below)
+//!   layers/MAP/ID/     diff/, attributes, meta.json: immutable, published by rename
+//!   diffs/MAP/HEX      symbolic link whose text is the id of the layer with that diff id
+//!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
+//!   steps/MAP/HEX      step key → layer id and the fields the key was made of
+//!   files/             digests of context files
+//!   cache-mounts/      directories of RUN --mount=type=cache
+//!   tmp/               everything unfinished
+//! ```
+//!
+//! MAP names the id map under which files were made: what one map wrote as owner 33 another one
+//! would read as something else, so nothing that holds owners is ever shared between two maps.
+//!
+//! **Roots of garbage collection**: the descriptors of `index.json`. A manifest reaches its
+//! configuration and its layers' blobs; a configuration reaches, by diff id, the layers of every
+//! map; a layer reaches its export record, and step records that name it stay.
+//!
+//! **Lock order**: `lock`, then `index.lock` or `publish.lock`, never both of these. All three are
+//! `flock`s, so the kernel drops them with the process that held them.
+//!
+//! **Crashes**: whatever is unfinished lives in `tmp/` and gets its name by one `rename`. Killing a
+//! process therefore loses only `tmp/`, which is swept when somebody opens the store while nobody
+//! else has it open. Losing power may lose more, for layers and large blobs are not synced one by
+//! one: they carry a write bit until [`Store::settle`] has seen the file system flushed. A layer
+//! with that bit from an earlier boot is treated as absent, a blob with that bit that this process
+//! has not written is hashed before it is believed. Cache records that cannot be read count as
+//! absent; a tag that cannot be read is an error.
+
+mod blobs;
+mod collect;
+mod error;
+mod files;
+mod images;
+mod layers;
+mod open;
+mod records;
+mod remove;
+mod settle;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use blobs::BlobWriter;
+pub use collect::{PruneOptions, PruneReport};
+pub use error::StoreError;
+pub use images::{StoredImage, platform_of};
+pub use layers::{LayerMeta, LayerRecord, Staging};
+pub use open::default_root;
+pub use records::{ExportRecord, ExportedBlob, StepRecord};
+pub use remove::remove_tree;
+
+use crate::image::Digest;
+
+/// An open store; clones share it, and the last one to go gives up its lock.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    map: String,
+    boot: String,
+    lock: File,
+    /// Held by everything unfinished, so that garbage is not collected under it.
+    live: Arc<()>,
+    fresh: Mutex<Fresh>,
+}
+
+/// What this process relies on and has not yet seen flushed to the disk.
+#[derive(Debug, Default)]
+struct Fresh {
+    blobs: HashSet<Digest>,
+    layers: HashSet<String>,
+}
+
+impl Store {
+    /// The directory that holds everything, `ROOT/v1`.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// The image layout inside the store, which any OCI tool can read.
+    pub fn layout(&self) -> PathBuf {
+        self.inner.root.join("oci")
+    }
+
+    /// The name of the id map under which this store's layers are made and found.
+    pub fn id_map(&self) -> &str {
+        &self.inner.map
+    }
+
+    /// Where the contents of context files are remembered.
+    pub fn files_dir(&self) -> PathBuf {
+        self.inner.root.join("files")
+    }
+
+    /// Where cache mounts live.
+    pub fn cache_mounts_dir(&self) -> PathBuf {
+        self.inner.root.join("cache-mounts")
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.inner.root.join(relative)
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.path("tmp")
+    }
+
+    fn fresh(&self) -> std::sync::MutexGuard<'_, Fresh> {
+        // A set of names is whole whatever a panicking thread was doing with it.
+        self.inner
+            .fresh
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

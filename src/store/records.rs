@@ -1,0 +1,130 @@
+//! Cache records: what a step key led to, and what became of a layer when it left.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{Sync, read_record};
+use super::layers::checked_id;
+use super::{Store, StoreError};
+use crate::image::Digest;
+
+/// What a step key led to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The layer that the step made; none when it changed no file.
+    pub layer: Option<String>,
+    /// The fields the key was made of, in order, so that a miss can be explained.
+    pub fields: Vec<(String, String)>,
+}
+
+/// What is known of a layer's tar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportRecord {
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// The size of the uncompressed tar in bytes.
+    pub size: u64,
+    /// The forms in which it has left. Their blobs may have gone from the store since.
+    pub blobs: Vec<ExportedBlob>,
+}
+
+/// One form of a layer's tar.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportedBlob {
+    /// How it was made, by the maker's own words (`gzip`, `zstd:3`, `registry`): a later export
+    /// that asks for the same words may take it.
+    pub compression: String,
+    /// The media type, OCI's or Docker's.
+    pub media_type: String,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob in bytes.
+    pub size: u64,
+}
+
+impl ExportRecord {
+    /// Adds a form, in place of an older one made the same way.
+    pub fn add(&mut self, blob: ExportedBlob) {
+        self.blobs
+            .retain(|known| known.compression != blob.compression);
+        self.blobs.push(blob);
+    }
+
+    /// The form made this way.
+    pub fn made_as(&self, compression: &str) -> Option<&ExportedBlob> {
+        self.blobs
+            .iter()
+            .find(|blob| blob.compression == compression)
+    }
+}
+
+impl Store {
+    /// What became of a layer when it left. `variant` tells apart tars that differ for the same
+    /// layer (a clamped time, say); empty for the plain one.
+    ///
+    /// # Errors
+    /// For an id that is none, and when the disk fails; a damaged record counts as none.
+    pub fn export_record(
+        &self,
+        layer_id: &str,
+        variant: &str,
+    ) -> Result<Option<ExportRecord>, StoreError> {
+        read_record(&self.export_path(layer_id, variant)?)
+    }
+
+    /// Remembers what became of a layer, and finds the layer by its diff id from now on.
+    ///
+    /// # Errors
+    /// For an id or variant that is none, and when the disk fails.
+    pub fn put_export_record(
+        &self,
+        layer_id: &str,
+        variant: &str,
+        record: &ExportRecord,
+    ) -> Result<(), StoreError> {
+        let path = self.export_path(layer_id, variant)?;
+        self.replace_json(&path, record, Sync::No)?;
+        self.link_diff_id(&record.diff_id, layer_id)
+    }
+
+    /// What a step key led to, if the layer is still there.
+    ///
+    /// # Errors
+    /// When the disk fails; a damaged record counts as none.
+    pub fn step(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
+        let Some(record) = read_record::<StepRecord>(&self.step_path(key))? else {
+            return Ok(None);
+        };
+        let usable = match &record.layer {
+            None => true,
+            Some(id) if checked_id(id).is_ok() => self.layer(id)?.is_some(),
+            Some(_) => false,
+        };
+        Ok(usable.then_some(record))
+    }
+
+    /// Remembers what a step key led to.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_step(&self, key: &Digest, record: &StepRecord) -> Result<(), StoreError> {
+        if let Some(id) = &record.layer {
+            checked_id(id)?;
+        }
+        self.replace_json(&self.step_path(key), record, Sync::No)
+    }
+
+    fn step_path(&self, key: &Digest) -> PathBuf {
+        self.by_map("steps").join(key.hex())
+    }
+
+    fn export_path(&self, layer_id: &str, variant: &str) -> Result<PathBuf, StoreError> {
+        let id = checked_id(layer_id)?;
+        let name = match variant {
+            "" => id.to_owned(),
+            variant => format!("{id}@{}", checked_id(variant)?),
+        };
+        Ok(self.by_map("exports").join(name))
+    }
+}

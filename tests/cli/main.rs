@@ -1,0 +1,168 @@
+//! The built program, end to end: every case in a process of its own, with its own home and store,
+//! and base images that are imported from a tiny root file system, so that no network is needed.
+//!
+//! As root every case runs three times: as root, as an unprivileged user with subordinate ids
+//! (`LAPSTRAKE_TEST_USER`, default `lapstrake-many`), and as a user who has none.
+
+mod attacks;
+mod builds;
+mod cache;
+mod files;
+mod mistakes;
+mod outputs;
+mod signals;
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use support::{BUSYBOX, Context, Outcome};
+
+/// A case: its name and what it does.
+type Case = (&'static str, fn(&Context) -> Outcome);
+
+/// In the environment of every builder, to be looked for in its sandboxes.
+const SECRET: &str = "value-of-a-ci-secret";
+/// Status of a case's process that means skipped.
+const SKIPPED: i32 = 77;
+/// An account that no file of the system knows: it has no subordinate ids.
+const NOBODY_ELSE: u32 = 54321;
+
+fn cases() -> Vec<Case> {
+    [
+        builds::CASES,
+        files::CASES,
+        cache::CASES,
+        outputs::CASES,
+        mistakes::CASES,
+        attacks::CASES,
+        signals::CASES,
+    ]
+    .concat()
+}
+
+/// Who runs the cases.
+struct Who {
+    name: &'static str,
+    account: Option<(u32, u32)>,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, name, base] = args.as_slice()
+        && flag == "--case"
+    {
+        return run_case(name, Path::new(base));
+    }
+    let filter: Vec<&String> = args[1..].iter().filter(|a| !a.starts_with('-')).collect();
+    if args.iter().any(|a| a == "--list") {
+        for (name, _) in cases() {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if !Path::new(BUSYBOX).exists() {
+        println!("test cli ... ignored (no {BUSYBOX}; install busybox-static)");
+        return close(0, 0, 1);
+    }
+    orchestrate(&filter)
+}
+
+fn run_case(name: &str, base: &Path) -> ExitCode {
+    let Some((_, case)) = cases().into_iter().find(|c| c.0 == name) else {
+        return ExitCode::FAILURE;
+    };
+    match case(&Context::new(base)) {
+        Outcome::Passed => ExitCode::SUCCESS,
+        Outcome::Skipped(why) => {
+            println!("{why}");
+            ExitCode::from(SKIPPED as u8)
+        }
+    }
+}
+
+fn orchestrate(filter: &[&String]) -> ExitCode {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(base.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (from, to) in [
+        (std::env::current_exe().unwrap(), "cli"),
+        (env!("CARGO_BIN_EXE_lapstrake").into(), "lapstrake"),
+    ] {
+        std::fs::copy(from, base.path().join(to)).unwrap();
+    }
+    support::write_base(&base.path().join("rootfs"), &base.path().join("base.tar"));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for who in everyone() {
+        for (name, _) in cases() {
+            let title = format!("{name} ({})", who.name);
+            if !filter.is_empty() && !filter.iter().any(|f| title.contains(f.as_str())) {
+                continue;
+            }
+            let (code, said) = in_process(&who, name, base.path());
+            match code {
+                Some(0) => passed += 1,
+                Some(SKIPPED) => skipped += 1,
+                _ => failed += 1,
+            }
+            match code {
+                Some(0) => println!("test {title} ... ok"),
+                Some(SKIPPED) => println!("test {title} ... ignored ({})", said.trim()),
+                _ => println!("test {title} ... FAILED\n{said}"),
+            }
+        }
+    }
+    close(passed, failed, skipped)
+}
+
+fn close(passed: u32, failed: u32, skipped: u32) -> ExitCode {
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; 0 filtered out"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn everyone() -> Vec<Who> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![Who {
+            name: "caller",
+            account: None,
+        }];
+    }
+    let mut all = vec![Who {
+        name: "root",
+        account: None,
+    }];
+    let user = std::env::var("LAPSTRAKE_TEST_USER").unwrap_or_else(|_| "lapstrake-many".to_owned());
+    match nix::unistd::User::from_name(&user) {
+        Ok(Some(user)) => all.push(Who {
+            name: "user, many ids",
+            account: Some((user.uid.as_raw(), user.gid.as_raw())),
+        }),
+        _ => println!("test cli as a user ... ignored (no account {user}; make it with useradd)"),
+    }
+    all.push(Who {
+        name: "user, one id",
+        account: Some((NOBODY_ELSE, NOBODY_ELSE)),
+    });
+    all
+}
+
+/// Runs one case in a process of its own; its status and what it said.
+fn in_process(who: &Who, case: &str, base: &Path) -> (Option<i32>, String) {
+    let own = base.join(format!("{case}-{}", who.name.replace([' ', ','], "")));
+    std::fs::create_dir(&own).unwrap();
+    let mut command = Command::new(base.join("cli"));
+    command.args(["--case", case]).arg(&own).current_dir(&own);
+    command.env("CI_SECRET", SECRET).env("RUST_BACKTRACE", "0");
+    if let Some((uid, gid)) = who.account {
+        std::os::unix::fs::chown(&own, Some(uid), Some(gid)).unwrap();
+        command.uid(uid).gid(gid);
+    }
+    let out = command.output().unwrap();
+    let mut said = String::from_utf8_lossy(&out.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&out.stderr));
+    (out.status.code(), said)
+}

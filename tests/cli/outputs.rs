@@ -1,0 +1,100 @@
+//! Where results go, and what is done with images afterwards.
+
+use std::fs;
+
+use crate::Case;
+use crate::support::{Context, Outcome, Ran, read_tar};
+
+pub const CASES: &[Case] = &[
+    ("every_kind_of_output", kinds),
+    ("images_are_named_saved_and_loaded", images),
+    ("commands_run_in_images", commands),
+];
+
+const DOCKERFILE: &str = "FROM base\nRUN echo x >/x\n";
+
+fn kinds(c: &Context) -> Outcome {
+    let specs = [
+        "type=oci,dest=oci.tar",
+        "type=oci,tar=false,dest=layout",
+        "type=docker,dest=docker.tar",
+        "type=tar,dest=fs.tar",
+        "type=local,dest=fs",
+        "type=oci,dest=z.tar,compression=zstd",
+        "type=oci,dest=u.tar,compression=uncompressed",
+    ];
+    for spec in specs {
+        let ran = c.build(DOCKERFILE, &["-t", "img", "-o", spec]).ok();
+        assert_eq!(ran.out, "", "{spec}");
+    }
+    assert!(read_tar(&c.path("oci.tar")).contains_key("oci-layout"));
+    assert!(c.path("layout/index.json").exists());
+    assert!(read_tar(&c.path("docker.tar")).contains_key("manifest.json"));
+    assert_eq!(read_tar(&c.path("fs.tar"))["x"].text(), "x\n");
+    assert_eq!(fs::read_to_string(c.path("fs/x")).unwrap(), "x\n");
+    let list = |name: &str| c.run(&["load", "-i", name]);
+    for name in ["oci.tar", "docker.tar", "z.tar", "u.tar"] {
+        list(name).ok();
+    }
+    Outcome::Passed
+}
+
+fn images(c: &Context) -> Outcome {
+    let id = c.build(DOCKERFILE, &["-t", "img:1", "-q"]).ok().out;
+    c.run(&["tag", "img:1", "other:2"]).ok();
+    let images = c.run(&["images"]).ok().out;
+    assert!(
+        images.contains("img") && images.contains("other"),
+        "{images}"
+    );
+    c.run(&["save", "-o", "saved.tar", "other:2"]).ok();
+    c.run(&["rmi", "img:1", "other:2"]).ok();
+    c.run(&["inspect", "other:2"]).fails(2, &["no such image"]);
+    c.run(&["load", "-i", "saved.tar"]).ok();
+    assert_eq!(c.inspect("other:2")["Id"], id.trim());
+    c.run(&["prune"]).fails(2, &["--force"]);
+    c.run(&["prune", "--force"]).ok();
+    assert_eq!(c.run(&["run", "other:2", "cat", "/x"]).ok().out, "x\n");
+    Outcome::Passed
+}
+
+fn commands(c: &Context) -> Outcome {
+    c.build("FROM base\nENV A=image\nWORKDIR /tmp\nENTRYPOINT [\"/bin/sh\", \"-c\"]\nCMD [\"echo $A; pwd\"]\n", &["-t", "img"]).ok();
+    fs::write(c.path("shared"), "shared").unwrap();
+    let run = |args: &[&str]| -> Ran { c.run(&[&["run"], args].concat()) };
+    assert_eq!(run(&["img"]).ok().out, "image\n/tmp\n");
+    assert_eq!(
+        run(&["-e", "A=e", "-w", "/etc", "img"]).ok().out,
+        "e\n/etc\n"
+    );
+    assert_eq!(
+        run(&["--entrypoint", "echo", "img", "a", "b"]).ok().out,
+        "a b\n"
+    );
+    run(&["img", "exit 7"]).fails(7, &[]);
+    run(&["img", "kill -9 $$"]).fails(137, &[]);
+    let volume = format!("{}:/in:ro", c.path("shared").display());
+    assert_eq!(
+        run(&["-v", &volume, "img", "cat /in; echo x >/in || echo refused"])
+            .ok()
+            .out,
+        "sharedrefused\n"
+    );
+    assert_eq!(
+        run(&["--network", "none", "img", "ls /sys/class/net"])
+            .ok()
+            .out,
+        "lo\n"
+    );
+    if !c.one_id() {
+        assert!(
+            run(&["-u", "app", "img", "id"])
+                .ok()
+                .out
+                .starts_with("uid=1000(app)")
+        );
+    }
+    run(&["img", "echo x >/tmp/kept"]).ok();
+    run(&["img", "cat /tmp/kept"]).fails(1, &[]);
+    Outcome::Passed
+}
