@@ -1,0 +1,65 @@
+# make            the release binary, build/lapstrake
+# make demo       builds it, then an example image as an unprivileged user, and runs that
+# make test       all tests: cargo's and those of integration/
+# make lint       formatting, clippy, documentation, licences
+# make bench      times and memory beside buildah
+# make install    PREFIX=/usr/local DESTDIR=
+# make clean
+#
+# Packages that a target needs are installed first, as root or through sudo.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+CARGO ?= cargo
+FILTER ?=
+
+.PHONY: all demo test test-cargo test-integration lint bench install clean setup FORCE
+.DEFAULT_GOAL := all
+
+all: build/lapstrake
+
+setup:
+	@integration/setup/packages build
+	@integration/setup/toolchain
+
+# Cargo knows best what is out of date; the copy changes only when the binary did.
+build/lapstrake: setup FORCE
+	$(CARGO) build --release --locked --bin lapstrake
+	@mkdir -p build
+	@new=target/$$(rustc -vV | sed -n 's/^host: //p')/release/lapstrake; \
+	 cmp -s $$new $@ || cp $$new $@
+
+demo: build/lapstrake
+	@integration/setup/packages demo
+	@integration/demo --bin build/lapstrake
+
+test: test-cargo test-integration
+
+test-cargo: setup
+	@integration/setup/packages test
+	@integration/setup/users
+	$(CARGO) test --workspace --locked
+
+test-integration: build/lapstrake
+	@integration/setup/packages test
+	integration/run --bin build/lapstrake $(FILTER)
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; \
+	 else echo "cargo-deny is not installed: licences and sources were not checked"; fi
+
+bench: build/lapstrake
+	@integration/setup/packages bench
+	integration/bench/run --bin build/lapstrake $(BENCH)
+
+install: build/lapstrake
+	install -D -m 755 build/lapstrake $(DESTDIR)$(PREFIX)/bin/lapstrake
+
+clean:
+	rm -rf target build
+
+FORCE:

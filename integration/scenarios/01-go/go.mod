@@ -1,0 +1,3 @@
+module example.test/wordtally
+
+go 1.19
