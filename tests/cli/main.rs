@@ -16,7 +16,8 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use support::{BUSYBOX, Context, Outcome};
 
@@ -27,6 +28,8 @@ type Case = (&'static str, fn(&Context) -> Outcome);
 const SECRET: &str = "value-of-a-ci-secret";
 /// Status of a case's process that means skipped.
 const SKIPPED: i32 = 77;
+/// How long a case may take, far more than any does: one that hangs fails by name.
+const LIMIT: Duration = Duration::from_secs(300);
 /// An account that no file of the system knows: it has no subordinate ids.
 const NOBODY_ELSE: u32 = 54321;
 
@@ -150,19 +153,39 @@ fn everyone() -> Vec<Who> {
     all
 }
 
-/// Runs one case in a process of its own; its status and what it said.
+/// Runs one case in a process of its own; its status and what it said. What it says goes to a file:
+/// a process that a failed case left behind would keep a pipe open.
 fn in_process(who: &Who, case: &str, base: &Path) -> (Option<i32>, String) {
     let own = base.join(format!("{case}-{}", who.name.replace([' ', ','], "")));
     std::fs::create_dir(&own).unwrap();
+    let log = own.with_extension("log");
+    let said = std::fs::File::create(&log).unwrap();
     let mut command = Command::new(base.join("cli"));
     command.args(["--case", case]).arg(&own).current_dir(&own);
     command.env("CI_SECRET", SECRET).env("RUST_BACKTRACE", "0");
+    command.stdin(Stdio::null()).process_group(0);
+    command.stdout(said.try_clone().unwrap()).stderr(said);
     if let Some((uid, gid)) = who.account {
         std::os::unix::fs::chown(&own, Some(uid), Some(gid)).unwrap();
         command.uid(uid).gid(gid);
     }
-    let out = command.output().unwrap();
-    let mut said = String::from_utf8_lossy(&out.stdout).into_owned();
-    said.push_str(&String::from_utf8_lossy(&out.stderr));
-    (out.status.code(), said)
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + LIMIT;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status.code(),
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
+                nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+        }
+    };
+    let mut text = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
+    if Instant::now() >= end {
+        text.push_str(&format!("ended after {} s\n", LIMIT.as_secs()));
+    }
+    (status, text)
 }
