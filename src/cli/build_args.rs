@@ -10,7 +10,8 @@ use crate::image::{Platform, Reference};
 /// Build an image from a Dockerfile.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile]
+    /// Dockerfile; `-` reads it from stdin; of a context on stdin a path in it
+    /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
@@ -87,7 +88,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
 
-    /// Directory with what COPY and ADD may use
+    /// Directory with what COPY and ADD may use, or `-`: a tar of one on stdin, or a Dockerfile on
+    /// stdin that needs none
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
 }

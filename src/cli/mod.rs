@@ -7,6 +7,7 @@ mod exit;
 mod files;
 mod images;
 mod import;
+mod input;
 mod inspect;
 mod load;
 mod login;
