@@ -9,11 +9,13 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `supported`: what is refused before anything begins
+//! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
 mod add;
 mod bases;
 mod cancel;
+mod contexts;
 mod copy;
 mod error;
 mod image;
@@ -25,6 +27,7 @@ mod supported;
 mod workdir;
 
 pub use cancel::{Cancel, Cancelled, Why};
+pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
@@ -45,6 +48,8 @@ pub struct Environment<'a> {
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.
     pub context: &'a Context,
+    /// The named contexts that are files, by the numbers the plan has for them.
+    pub named: &'a [NamedFiles<'a>],
     /// Who is told.
     pub progress: &'a Progress,
     /// Ends the build.

@@ -10,11 +10,11 @@ use super::deliver::{self, Delivered};
 use super::exit::UsageError;
 use super::input::Input;
 use super::report::{Diagnostics, SourceText};
-use super::{App, metadata, signals, values};
+use super::{App, metadata, named, signals, values};
 use crate::build::{self, Cancel, Environment, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
 /// The variable, and the build argument, that sets back the times of what a build makes.
@@ -36,9 +36,11 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args)?;
+    let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args)?;
     let progress = progress(args);
-    let read = |source: &SourceText| plan(args, source, &build_args, &settings.platform, &progress);
+    let options = plan_options(args, build_args, &settings.platform, contexts);
+    let read = |source: &SourceText| plan(source, &options, &progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
     let entered = app.enter()?;
@@ -58,6 +60,7 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         remote: &registries,
         ids: &entered.ids,
         context: &context,
+        named: &named,
         progress: &progress,
         cancel: &cancel,
         settings,
@@ -179,23 +182,26 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
     })
 }
 
-fn plan(
+fn plan_options(
     args: &BuildArgs,
-    source: &SourceText,
-    build_args: &[(String, String)],
+    build_args: Vec<(String, String)>,
     platform: &Platform,
-    progress: &Progress,
-) -> Result<Plan> {
-    let wrong = |found| Diagnostics::new(source, found);
-    let dockerfile = dockerfile::parse(&source.text).map_err(wrong)?;
-    let options = PlanOptions {
-        build_args: build_args.to_vec(),
+    contexts: Vec<NamedContext>,
+) -> PlanOptions {
+    PlanOptions {
+        build_args,
         target: args.target.clone(),
         platform: platform.clone(),
         platform_explicit: args.platform.is_some(),
         build_platform: Platform::host(),
-    };
-    let plan = Plan::new(&dockerfile, &options).map_err(wrong)?;
+        contexts,
+    }
+}
+
+fn plan(source: &SourceText, options: &PlanOptions, progress: &Progress) -> Result<Plan> {
+    let wrong = |found| Diagnostics::new(source, found);
+    let dockerfile = dockerfile::parse(&source.text).map_err(wrong)?;
+    let plan = Plan::new(&dockerfile, options).map_err(wrong)?;
     for warning in plan.warnings() {
         progress.warn(&warning.message);
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
 use crate::image::{Platform, Reference};
 
@@ -26,6 +27,11 @@ pub struct BuildArgs {
     /// Value of an ARG; without a value it is taken from the environment; may be repeated
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
+
+    /// Files or an image in place of the stage or image NAME, or for COPY --from=NAME: a directory,
+    /// docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST]; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub build_contexts: Vec<NamedSpec>,
 
     /// Label of the image; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE")]

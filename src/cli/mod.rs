@@ -13,6 +13,7 @@ mod load;
 mod login;
 mod logout;
 mod metadata;
+mod named;
 mod output_spec;
 mod prune;
 mod pull;
