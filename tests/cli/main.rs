@@ -7,6 +7,7 @@
 mod attacks;
 mod builds;
 mod cache;
+mod config;
 mod contexts;
 mod files;
 mod mistakes;
@@ -39,6 +40,7 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        config::CASES,
         contexts::CASES,
         outputs::CASES,
         mistakes::CASES,
