@@ -53,6 +53,23 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     })
 }
 
+/// Copies the whole of a named context: the root file system of a stage that begins with it.
+pub(super) fn whole(stage: &mut Stage<'_>, name: &str, number: usize) -> Result<()> {
+    let all = CopyStep {
+        from: Source::Files(number),
+        sources: vec!["/".into()],
+        heredocs: Vec::new(),
+        dest: "/".into(),
+        workdir: "/".into(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+    };
+    step(stage, name, &all)
+}
+
 /// A destination as written, and what it is relative to.
 pub(super) struct Dest<'a> {
     pub(super) path: &'a str,
@@ -82,7 +99,7 @@ pub(super) fn write_heredocs(
 
 /// Where files are copied from.
 pub(super) enum Origin<'a> {
-    /// The build context.
+    /// The build context, or a named one.
     Context(&'a Context),
     /// A stage or an image.
     Tree {
@@ -97,6 +114,7 @@ impl<'a> Origin<'a> {
     pub(super) fn open(stage: &Stage<'a>, from: &Source, staging: &Staging) -> Result<Self> {
         let (stack, label) = match from {
             Source::Context => return Ok(Self::Context(stage.shared.env.context)),
+            Source::Files(number) => return Ok(Self::Context(stage.shared.env.named(*number)?)),
             Source::Stage(index) => {
                 let finished = stage.shared.stage(*index)?;
                 (

@@ -15,6 +15,9 @@ use super::supported;
 use crate::cache::FileDigests;
 use crate::plan::Plan;
 
+/// Where an index tells when an image was made; only a build with a fixed time does (S11).
+const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
+
 /// What the threads of a build share.
 pub(super) struct Shared<'a> {
     pub(super) env: &'a Environment<'a>,
@@ -153,10 +156,17 @@ fn result(env: &Environment<'_>, target: Finished) -> BuiltImage {
     let mut config = state.into_config();
     let epoch = env.settings.epoch.and_then(super::stage::rfc3339);
     finish_history(&mut config, &target.layers, epoch.as_deref());
+    let mut descriptor_annotations = env.settings.descriptor_annotations.clone();
+    if let Some(epoch) = epoch {
+        let created = descriptor_annotations.entry(CREATED_ANNOTATION.into());
+        created.or_insert(epoch);
+    }
     BuiltImage {
         config,
         layers: target.layers.clone(),
         platform: env.settings.platform.clone(),
+        annotations: env.settings.annotations.clone(),
+        descriptor_annotations,
         epoch: env.settings.epoch,
     }
 }
