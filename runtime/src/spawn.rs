@@ -193,6 +193,7 @@ impl Prepared {
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
+            masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,
             mounts: jobs,
@@ -339,7 +340,16 @@ fn limits(spec: &RunSpec) -> Result<Vec<(u32, u64, u64)>, Error> {
 fn mount_job(mount: Mount, fds: &mut Vec<OwnedFd>) -> Result<MountJob, Error> {
     let target: OsString = mount.target().as_os_str().to_owned();
     let kind = match mount {
-        Mount::Tmpfs { size, mode, .. } => MountKind::Tmpfs { size, mode },
+        Mount::Tmpfs {
+            size,
+            mode,
+            readonly,
+            ..
+        } => MountKind::Tmpfs {
+            size,
+            mode,
+            readonly,
+        },
         Mount::Content {
             content,
             mode,
