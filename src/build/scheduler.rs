@@ -38,7 +38,7 @@ impl Shared<'_> {
             .plan
             .stage(index)
             .ok_or_else(|| anyhow!("the Dockerfile has no stage {index}"))?;
-        let built = supported::check_stage(stage)
+        let built = supported::check_stage(stage, &self.env.settings)
             .map_err(Into::into)
             .and_then(|()| stage::run(self, stage));
         match &built {
@@ -58,7 +58,7 @@ impl Shared<'_> {
 /// # Errors
 /// The first failure of any stage, [`Cancelled`] when the build was ended from outside.
 pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
-    supported::check(plan)?;
+    supported::check(plan, &env.settings)?;
     let slots = plan
         .stages()
         .iter()

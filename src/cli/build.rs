@@ -10,7 +10,7 @@ use super::build_args::{BuildArgs, ProgressArg};
 use super::deliver::{self, Delivered};
 use super::exit::UsageError;
 use super::report::{Diagnostics, SourceText};
-use super::{App, metadata, signals, values};
+use super::{App, granted, kept, metadata, signals, values};
 use crate::build::{self, Cancel, Environment, Settings, Why};
 use crate::context::{self, Context};
 use crate::dockerfile::{self, Dockerfile};
@@ -22,6 +22,8 @@ use crate::progress::{Plain, Progress, Quiet};
 const MAX_DOCKERFILE: u64 = 16 << 20;
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// The build argument that names the machine that RUN sees.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
 /// Runs the command.
 ///
@@ -70,7 +72,13 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         cancel: &cancel,
         settings,
     };
-    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let image = match build::build(&env, &plan) {
+        Ok(image) => image,
+        Err(error) => {
+            let help = kept::keep(&env, &error, app.root.as_deref());
+            return Err(Diagnostics::at_step(&source, error, help.as_deref()));
+        }
+    };
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
@@ -190,6 +198,12 @@ pub(super) fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>, Usag
     text.parse().map(Some).map_err(wrong)
 }
 
+/// A build argument that is not empty.
+fn argument(build_args: &[(String, String)], name: &str) -> Option<String> {
+    let (_, value) = build_args.iter().rfind(|(key, _)| key == name)?;
+    Some(value.clone()).filter(|value| !value.is_empty())
+}
+
 fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Settings, UsageError> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     if !Platform::host().accepts(&platform) {
@@ -219,6 +233,11 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
             .as_deref()
             .map(|text| values::size("--shm-size", text))
             .transpose()?,
+        hostname: argument(build_args, HOSTNAME),
+        secrets: granted::secrets(&args.secrets, &|name| std::env::var_os(name))?,
+        agents: granted::agents(&args.agents, &|name| std::env::var_os(name))?,
+        allow: granted::allowed(&args.allow)?,
+        keep_failed: args.keep_failed,
         labels: args
             .labels
             .iter()

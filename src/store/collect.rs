@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::image::manifest::{Descriptor, Index, Manifest};
 
+use super::caches;
 use super::error::At;
 use super::files::{lock_error, read_record, taken};
 use super::images::{is_index, name_of};
@@ -38,6 +39,8 @@ pub struct PruneReport {
     pub layers: usize,
     /// How many blobs went.
     pub blobs: usize,
+    /// How many cache mounts went.
+    pub caches: usize,
     /// How many cache records went.
     pub records: usize,
     /// The space that this gave back, in bytes.
@@ -65,7 +68,8 @@ impl Store {
     /// Deletes what no tag reaches: images without a name, layers, blobs and cache records.
     ///
     /// Step records whose layer stays are kept, so the next build of a tagged image still finds
-    /// its steps. With `all` the tags go first.
+    /// its steps. Cache mounts go when they were not used for a week. With `all` the tags go first,
+    /// and every cache mount goes.
     ///
     /// # Errors
     /// [`StoreError::Busy`] when another process has the store open and waiting was not asked for,
@@ -105,6 +109,7 @@ impl Store {
             report: PruneReport::default(),
         };
         pass.collect_rest()?;
+        pass.collect_caches()?;
         let kept = pass.drop_tags()?;
         let mut reached = Reached::default();
         for entry in &kept {
@@ -258,7 +263,7 @@ impl Collection<'_> {
             kinds.push("tmp");
         }
         if self.options.all {
-            kinds.extend(["files", "cache-mounts"]);
+            kinds.push("files");
         }
         for kind in kinds {
             let dir = self.store.path(kind);
@@ -266,6 +271,25 @@ impl Collection<'_> {
                 let path = dir.join(name);
                 self.report.bytes += disk_usage(&path);
                 self.remove_any(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cache mounts that no build has used for a while; with `all` every one.
+    fn collect_caches(&mut self) -> Result<(), StoreError> {
+        let root = self.store.path("cache-mounts");
+        for map in names_in(&root)? {
+            for name in names_in(&root.join(&map))? {
+                let path = root.join(&map).join(&name);
+                if !self.options.all && !caches::is_forgotten(&path)? {
+                    continue;
+                }
+                let bytes = disk_usage(&path);
+                if self.remove_any(&path) {
+                    self.report.caches += 1;
+                    self.report.bytes += bytes;
+                }
             }
         }
         Ok(())
