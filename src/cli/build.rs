@@ -11,7 +11,7 @@ use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, annotation, metadata, named, signals, values};
+use super::{App, annotation, granted, kept, metadata, named, signals, values};
 use crate::build::{self, Cancel, Environment, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
@@ -66,7 +66,13 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         cancel: &cancel,
         settings,
     };
-    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let image = match build::build(&env, &plan) {
+        Ok(image) => image,
+        Err(error) => {
+            let help = kept::keep(&env, &error, app.root.as_deref());
+            return Err(Diagnostics::at_step(&source, error, help.as_deref()));
+        }
+    };
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
@@ -179,6 +185,10 @@ fn settings(
             .as_deref()
             .map(|text| values::size("--shm-size", text))
             .transpose()?,
+        secrets: granted::secrets(&args.secrets, &|name| std::env::var_os(name))?,
+        agents: granted::agents(&args.agents, &|name| std::env::var_os(name))?,
+        allow: granted::allowed(&args.allow)?,
+        keep_failed: args.keep_failed,
         labels: args
             .labels
             .iter()

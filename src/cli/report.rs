@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 
 use super::exit::{Class, UsageError};
-use crate::build::{Cancelled, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
+use crate::build::{Cancelled, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::copy::{ChmodError, CopyError};
@@ -46,7 +46,12 @@ impl Diagnostics {
     }
 
     /// A failed step, shown at its instruction; any other error stays as it is.
-    pub(super) fn at_step(source: &SourceText, error: anyhow::Error) -> anyhow::Error {
+    /// `help` is what the user can do next.
+    pub(super) fn at_step(
+        source: &SourceText,
+        error: anyhow::Error,
+        help: Option<&str>,
+    ) -> anyhow::Error {
         // The innermost: a stage that only a trigger names is built within another's step.
         let mut steps = error.chain().filter_map(|cause| cause.downcast_ref());
         let Some(failed): Option<&StepFailed> = steps.next_back() else {
@@ -62,6 +67,9 @@ impl Diagnostics {
         let mut rendered = Self::new(source, vec![diagnostic]).rendered;
         if !rest.is_empty() {
             rendered = format!("{rendered}\n{}", printable(rest));
+        }
+        if let Some(help) = help {
+            rendered = format!("{rendered}\n{help}");
         }
         Self {
             rendered,
@@ -147,6 +155,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(error) => return transfer_class(error),
         None => {}
     }
+    if let Some(error) = cause.downcast_ref::<MountError>() {
+        return Some(mount_class(error));
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
     let dockerfile = cause.is::<Diagnostic>()
@@ -172,6 +183,16 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     ]
     .into_iter()
     .find_map(|(is, class)| is.then_some(class))
+}
+
+/// What was not given is the command line's matter, what is not there the Dockerfile's.
+fn mount_class(error: &MountError) -> Class {
+    match error {
+        MountError::NoSecret(_) | MountError::NoAgent(_) | MountError::BinarySecret(_) => {
+            Class::Usage
+        }
+        MountError::Source { .. } | MountError::NoDirectory { .. } => Class::Dockerfile,
+    }
 }
 
 fn transfer_class(error: &TransferError) -> Option<Class> {

@@ -14,7 +14,7 @@
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
-//!   cache-mounts/      directories of RUN --mount=type=cache
+//!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
 //!
@@ -37,6 +37,7 @@
 //! absent; a tag that cannot be read is an error.
 
 mod blobs;
+mod caches;
 mod collect;
 mod error;
 mod files;
@@ -53,6 +54,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use blobs::BlobWriter;
+pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
 pub use images::{StoredImage, platform_of};
@@ -101,11 +103,6 @@ impl Store {
     /// The name of the id map under which this store's layers are made and found.
     pub fn id_map(&self) -> &str {
         &self.inner.map
-    }
-
-    /// Where cache mounts live.
-    pub fn cache_mounts_dir(&self) -> PathBuf {
-        self.inner.root.join("cache-mounts")
     }
 
     fn path(&self, relative: &str) -> PathBuf {
