@@ -149,7 +149,7 @@ fn usual(settings: &Settings, step: &RunStep) -> RunSpec {
 /// Adds the user, whom the image's own files describe.
 fn become_user(spec: &mut RunSpec, step: &RunStep, root: &RootDir) -> Result<()> {
     let user = resolve_user(root, &step.user)?;
-    if !step.env.iter().any(|(name, _)| name == "HOME") {
+    if !spec.env.iter().any(|(name, _)| name == "HOME") {
         let home = user.home.unwrap_or_else(|| "/".to_owned());
         spec.env.push(("HOME".into(), home.into()));
     }

@@ -17,9 +17,7 @@ pub(super) fn keep(
     root: Option<&Path>,
 ) -> Option<String> {
     let failed = error.chain().find_map(|cause| cause.downcast_ref());
-    let Some(RunFailed { kept, .. }) = failed else {
-        return None;
-    };
+    let RunFailed { kept, .. } = failed?;
     let Some(image) = kept else {
         let help = "to look at what it left behind, build again with --keep-failed";
         return (!env.settings.keep_failed).then(|| help.to_owned());

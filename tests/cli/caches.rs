@@ -138,9 +138,9 @@ fn collected(c: &Context) -> Outcome {
     let root = c.path("store/v1/cache-mounts");
     let map = fs::read_dir(root).unwrap().next().unwrap().unwrap().path();
     let caches = || -> Vec<String> {
-        let entries = fs::read_dir(&map)
+        let entries: Vec<_> = fs::read_dir(&map)
             .map(|all| all.flatten().collect())
-            .unwrap_or(Vec::new());
+            .unwrap_or_default();
         let names = entries
             .iter()
             .map(|entry| fs::read_to_string(entry.path().join("name")).unwrap());

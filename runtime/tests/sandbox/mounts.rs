@@ -82,9 +82,9 @@ fn mounts_appear_and_leave_nothing(cx: &Context) -> Outcome {
 fn parts_of_overlays_can_be_bound(cx: &Context) -> Outcome {
     let stage = cx.dir("stage");
     write(&stage, "sub/file", "of a stage\n", 0o644);
-    let view = View::overlay(&[stage.clone()], &cx.dir("scratch")).unwrap();
+    let view = View::overlay(std::slice::from_ref(&stage), &cx.dir("scratch")).unwrap();
     let view = view.attach(&cx.dir("points").join("view")).unwrap();
-    let throw_away = Workspace::overlay(&[stage.clone()], &cx.dir("upper")).unwrap();
+    let throw_away = Workspace::overlay(std::slice::from_ref(&stage), &cx.dir("upper")).unwrap();
     let throw_away = throw_away.attach().unwrap();
     let open = |root, path: &str| {
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;

@@ -197,3 +197,24 @@ fn wait_for(stage: &Stage<'_>, shown: &Step, cache: &Cache<'_>) -> Result<CacheM
         std::thread::sleep(PATIENCE);
     }
 }
+
+#[cfg(test)]
+impl Cache<'_> {
+    /// A cache that begins with nothing, under a key of no importance.
+    pub(super) fn without_seed(mount: &RunMount) -> Self {
+        let RunMountKind::Cache {
+            id, mode, uid, gid, ..
+        } = &mount.kind
+        else {
+            panic!("{mount:?} is no cache");
+        };
+        Self {
+            key: Digest::of(id.as_bytes()),
+            id: id.clone(),
+            target: String::new(),
+            sharing: CacheSharing::Shared,
+            look: (*mode, *uid, *gid),
+            seed: None,
+        }
+    }
+}

@@ -207,3 +207,70 @@ fn possible_owner(stage: &Stage<'_>, uid: u32, gid: u32) -> (u32, u32) {
     let held = |held: bool, id: u32| if held { id } else { 0 };
     (held(ids.holds_uid(uid), uid), held(ids.holds_gid(gid), gid))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::parse;
+    use crate::plan::{Plan, PlanOptions, StageState, StepKind};
+
+    /// The key of the only mount of a RUN, none of which needs a stage.
+    fn key(mount: &str) -> String {
+        let text = format!("FROM scratch\nRUN --mount={mount} x\n");
+        let plan = Plan::new(&parse(&text).unwrap(), &PlanOptions::default()).unwrap();
+        let stage = &plan.stages()[0];
+        let mut state = StageState::from_image(&plan, stage, None);
+        let StepKind::Run(run) = state.apply(&stage.instructions[0]).unwrap().kind else {
+            panic!("{text}");
+        };
+        let mount = &run.mounts[0];
+        let kind = match &mount.kind {
+            RunMountKind::Cache { .. } => Kind::Cache(Cache::without_seed(mount)),
+            RunMountKind::Tmpfs { size } => Kind::Tmpfs { size: *size },
+            RunMountKind::Secret { .. } => Kind::Secret,
+            RunMountKind::Ssh { .. } => Kind::Ssh("/usual".into()),
+            RunMountKind::Bind { .. } => panic!("{text}"),
+        };
+        Prepared { mount, kind }.key()
+    }
+
+    #[test]
+    fn s13_what_of_a_mount_is_in_the_key() {
+        for (one, other, same) in [
+            ("type=cache,target=/c", "type=cache,target=/c,id=x", true),
+            (
+                "type=cache,target=/c",
+                "type=cache,target=/c,sharing=locked",
+                true,
+            ),
+            ("type=cache,target=/c", "type=cache,target=/d", false),
+            ("type=cache,target=/c", "type=cache,target=/c,ro", false),
+            (
+                "type=cache,target=/c",
+                "type=cache,target=/c,mode=0700",
+                false,
+            ),
+            ("type=cache,target=/c", "type=cache,target=/c,uid=1", false),
+            ("type=cache,target=/c", "type=tmpfs,target=/c", false),
+            (
+                "type=tmpfs,target=/c",
+                "type=tmpfs,target=/c,size=1k",
+                false,
+            ),
+            ("type=secret,id=a", "type=secret,id=b", false),
+            (
+                "type=secret,id=a",
+                "type=secret,id=a,target=/run/secrets/a",
+                true,
+            ),
+            ("type=secret,id=a", "type=secret,id=a,env=A", false),
+            ("type=secret,id=a", "type=secret,id=a,mode=0444", false),
+            ("type=secret,id=a", "type=secret,id=a,required", false),
+            ("type=ssh", "type=ssh,id=default", true),
+            ("type=ssh", "type=ssh,id=other", false),
+            ("type=ssh", "type=ssh,gid=7", false),
+        ] {
+            assert_eq!(key(one) == key(other), same, "{one} {other}");
+        }
+    }
+}

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use runtime::{BindSource, Mount, RunSpec};
+use rustix::fs::{Mode, OFlags};
 
 use super::{Held, MountError, possible_owner};
 use crate::build::stage::Stage;
@@ -92,7 +93,7 @@ pub(super) struct Forward {
 
 impl Forward {
     fn start(agent: Agent, path: &Path, mode: u32, owner: (u32, u32)) -> io::Result<Self> {
-        let listener = Arc::new(bind(path)?);
+        let listener = Arc::new(by_short_path(path, |path| UnixListener::bind(path))?);
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         chown(path, Some(owner.0), Some(owner.1))?;
         let over = Arc::new(AtomicBool::new(false));
@@ -119,14 +120,16 @@ impl Drop for Forward {
     }
 }
 
-/// Binds by way of the directory's descriptor, since the path of a socket has 107 bytes at most.
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Does something with a socket by way of its directory's descriptor, since the path of a socket
+/// has 107 bytes at most.
+fn by_short_path<T>(path: &Path, act: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let dir = fs::File::open(parent)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(parent, flags, Mode::empty())?;
     let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string());
-    UnixListener::bind(short.join(name))
+    act(&short.join(name))
 }
 
 fn accept(listener: &UnixListener, over: &AtomicBool, agent: &Agent) {
@@ -153,7 +156,7 @@ fn accept(listener: &UnixListener, over: &AtomicBool, agent: &Agent) {
 }
 
 fn serve(mut client: UnixStream, agent: &Agent) -> io::Result<()> {
-    let mut theirs = UnixStream::connect(&agent.socket)?;
+    let mut theirs = by_short_path(&agent.socket, |path| UnixStream::connect(path))?;
     if agent.raw {
         return pass_on(&client, &theirs);
     }
@@ -228,9 +231,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("d".repeat(120));
         fs::create_dir(&deep).unwrap();
-        let socket = dir.path().join("agent");
-        let agent = echo(&socket);
-        let ours = deep.join("ours");
+        let link = dir.path().join("short");
+        std::os::unix::fs::symlink(&deep, &link).unwrap();
+        let agent = echo(&link.join("agent"));
+        let (socket, ours) = (deep.join("agent"), deep.join("ours"));
         let us = (
             nix::unistd::getuid().as_raw(),
             nix::unistd::getgid().as_raw(),
@@ -238,8 +242,6 @@ mod tests {
         let forward = Forward::start(Agent { socket, raw: false }, &ours, 0o600, us).unwrap();
         let mode = fs::metadata(&ours).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
-        let link = dir.path().join("short");
-        std::os::unix::fs::symlink(&deep, &link).unwrap();
         let mut client = UnixStream::connect(link.join("ours")).unwrap();
         for (kind, answered) in [(11, 12), (13, 12), (27, 12), (17, 5), (19, 5), (22, 5)] {
             client.write_all(&[0, 0, 0, 2, kind, 7]).unwrap();
