@@ -216,7 +216,10 @@ fn is_bad_archive(error: &LayerError) -> bool {
     let LayerError::Target(target) = error else {
         return matches!(
             error,
-            LayerError::Damaged { .. } | LayerError::Refused { .. } | LayerError::Stream { .. }
+            LayerError::Damaged { .. }
+                | LayerError::Refused { .. }
+                | LayerError::Stream { .. }
+                | LayerError::Depth { .. }
         );
     };
     // An archive that breaks off shows where its content is written.
