@@ -8,6 +8,7 @@
 //! * `scheduler`: the threads and what they wait for
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
+//! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
 //! * `image`: the result, as the exporters take it
 
@@ -16,6 +17,7 @@ mod bases;
 mod cancel;
 mod copy;
 mod error;
+mod fetched;
 mod image;
 mod run;
 mod scheduler;
@@ -30,6 +32,7 @@ pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
 
 use crate::context::Context;
+use crate::fetch::Network;
 use crate::image::Platform;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -41,6 +44,10 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Where base images come from.
     pub remote: &'a dyn Remote,
+    /// How ADD reaches the network.
+    pub network: &'a Network,
+    /// The build's secrets by name, as ADD asks for them: `HTTP_AUTH_TOKEN_example.com`.
+    pub secret: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// Which ids the disk can hold.
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.

@@ -6,9 +6,11 @@
 
 mod config;
 mod environment;
+mod git_url;
 mod globals;
 mod graph;
 mod history;
+mod mask;
 mod options;
 mod ports;
 mod reference;
@@ -22,6 +24,8 @@ mod tests;
 mod transfer;
 
 pub use environment::Environment;
+pub use git_url::{GitUrl, GitUrlError, Login};
+pub use mask::{masked, masked_in_place};
 pub use options::PlanOptions;
 pub use reference::Source;
 pub use stages::{Base, Plan, Stage};
@@ -29,6 +33,8 @@ pub use state::StageState;
 pub use step::{
     AddSource, AddStep, CopyStep, InlineFile, RunMount, RunMountKind, RunStep, Step, StepKind,
 };
+
+pub use transfer::check_add;
 
 /// The `comment` of every history entry.
 pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";

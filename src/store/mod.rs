@@ -13,7 +13,7 @@
 //!   diffs/MAP/HEX      symbolic link whose text is the id of the layer with that diff id
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
-//!   files/             digests of context files
+//!   files/             what was fetched from the network: see `fetched`
 //!   cache-mounts/      directories of RUN --mount=type=cache
 //!   tmp/               everything unfinished
 //! ```
@@ -39,6 +39,7 @@
 mod blobs;
 mod collect;
 mod error;
+mod fetched;
 mod files;
 mod images;
 mod layers;
@@ -55,6 +56,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use blobs::BlobWriter;
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
+pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
 pub use open::default_root;
@@ -103,7 +105,7 @@ impl Store {
         &self.inner.map
     }
 
-    /// Where the contents of context files are remembered.
+    /// Where what was fetched from the network is kept.
     pub fn files_dir(&self) -> PathBuf {
         self.inner.root.join("files")
     }
