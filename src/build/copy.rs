@@ -51,6 +51,23 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     })
 }
 
+/// Copies the whole of a named context: the root file system of a stage that begins with it.
+pub(super) fn whole(stage: &mut Stage<'_>, name: &str, number: usize) -> Result<()> {
+    let all = CopyStep {
+        from: Source::Files(number),
+        sources: vec!["/".into()],
+        heredocs: Vec::new(),
+        dest: "/".into(),
+        workdir: "/".into(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+    };
+    step(stage, name, &all)
+}
+
 /// The digest of what was selected (S13).
 pub(super) fn content(
     selection: &Selection,
@@ -99,7 +116,7 @@ pub(super) fn write_heredocs(
 
 /// Where files are copied from.
 pub(super) enum Origin<'a> {
-    /// The build context.
+    /// The build context, or a named one.
     Context(&'a Context),
     /// A stage or an image.
     Tree {
@@ -114,6 +131,7 @@ impl<'a> Origin<'a> {
     pub(super) fn open(stage: &Stage<'a>, from: &Source, staging: &Staging) -> Result<Self> {
         let (stack, label) = match from {
             Source::Context => return Ok(Self::Context(stage.shared.env.context)),
+            Source::Files(number) => return Ok(Self::Context(stage.shared.env.named(*number)?)),
             Source::Stage(index) => {
                 let finished = stage.shared.stage(*index)?;
                 (

@@ -10,11 +10,13 @@
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
+//! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
 mod add;
 mod bases;
 mod cancel;
+mod contexts;
 mod copy;
 mod error;
 mod fetched;
@@ -27,6 +29,7 @@ mod supported;
 mod workdir;
 
 pub use cancel::{Cancel, Cancelled, Why};
+pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
@@ -52,6 +55,8 @@ pub struct Environment<'a> {
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.
     pub context: &'a Context,
+    /// The named contexts that are files, by the numbers the plan has for them.
+    pub named: &'a [NamedFiles<'a>],
     /// Who is told.
     pub progress: &'a Progress,
     /// Ends the build.

@@ -59,7 +59,7 @@ impl<'a> Source<'a> {
             filter: Some(context.ignore()),
             filter_path: context.ignore_path(),
             owners: SourceOwners::Context,
-            place: "the build context",
+            place: context.place(),
         }
     }
 

@@ -98,7 +98,7 @@ fn export_all(
     let new = image
         .layers
         .iter()
-        .filter(|built| matches!(built.origin, Origin::Step { .. }))
+        .filter(|built| !matches!(built.origin, Origin::Base { .. }))
         .count();
     let workers = cores.min(new.max(1)).min(MAX_LAYERS);
     let threads = match compression {
@@ -160,7 +160,7 @@ impl Exporter<'_> {
     fn blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
         match &built.origin {
             Origin::Base { diff_id, blob } => Ok((diff_id.clone(), as_oci(blob))),
-            Origin::Step { .. } => self.step_blob(built, below),
+            Origin::Step { .. } | Origin::Files { .. } => self.step_blob(built, below),
         }
     }
 

@@ -5,6 +5,7 @@
 //! of one stage once its base is known and yields typed [`Step`]s. Neither does any I/O.
 
 mod config;
+mod contexts;
 mod environment;
 mod git_url;
 mod globals;
@@ -23,6 +24,7 @@ mod step;
 mod tests;
 mod transfer;
 
+pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;
 pub use git_url::{GitUrl, GitUrlError, Login};
 pub use mask::{masked, masked_in_place};

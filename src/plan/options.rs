@@ -1,5 +1,6 @@
 //! [`PlanOptions`], and the arguments that exist without being declared (S4).
 
+use super::contexts::NamedContext;
 use super::environment::Environment;
 use crate::image::Platform;
 
@@ -16,6 +17,8 @@ pub struct PlanOptions {
     pub platform_explicit: bool,
     /// The platform the build runs on.
     pub build_platform: Platform,
+    /// `--build-context`; of equal names the last counts.
+    pub contexts: Vec<NamedContext>,
 }
 
 impl Default for PlanOptions {
@@ -26,6 +29,7 @@ impl Default for PlanOptions {
             platform: Platform::host(),
             platform_explicit: false,
             build_platform: Platform::host(),
+            contexts: Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod attacks;
 mod builds;
 mod cache;
+mod contexts;
 mod files;
 mod mistakes;
 mod outputs;
@@ -38,6 +39,7 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        contexts::CASES,
         outputs::CASES,
         mistakes::CASES,
         attacks::CASES,
