@@ -1,50 +1,87 @@
 //! Sources of an ADD that come from the network: what they are now, and how they are copied.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
+use super::Cancel;
 use super::copy::Dest;
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::copy::{CopyOptions, LooseFile, Source, SourceOwners, select};
-use crate::fetch::{Checkout, Checksum, Commit, FetchError, FetchedFile, Fetcher};
+use crate::fetch::{
+    Checksum, Commit, FetchError, Fetched, FetchedFile, Fetcher, Network, RemoteContext,
+};
 use crate::layer::{Content, Target, extract_archive, sniff_archive};
 use crate::plan::{GitUrl, masked};
-use crate::progress::Outcome;
+use crate::progress::{Outcome, Progress};
+use crate::store::Store;
 
 /// The mode of a file that was fetched (S7).
 const MODE: u32 = 0o600;
 
-/// Has `work` fetch from `subject`, which progress shows without its credentials.
-fn fetching<T>(
-    stage: &Stage<'_>,
-    subject: &str,
-    work: impl FnOnce(&Fetcher<'_>) -> Result<(T, Outcome), FetchError>,
-) -> Result<T> {
-    let env = stage.shared.env;
-    env.cancel.check()?;
-    let shown = env.progress.start(&format!("fetch {}", masked(subject)));
-    let note = |text: &str| shown.output(text.as_bytes());
-    let fetcher = Fetcher {
-        store: env.store,
-        network: env.network,
-        secret: &|name| (env.secret)(name),
-        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
-        stop: env.cancel,
-        note: &note,
-    };
-    match work(&fetcher) {
-        Ok((done, outcome)) => {
-            shown.finish(outcome);
-            Ok(done)
-        }
-        Err(error) => {
-            let cancelled = env.cancel.why().is_some();
-            shown.finish(match cancelled {
-                true => Outcome::Cancelled,
-                false => Outcome::Failed,
-            });
-            env.cancel.check()?;
-            Err(error.into())
+/// How a build reaches the network.
+pub struct Fetching<'a> {
+    /// Where what was fetched is kept.
+    pub store: &'a Store,
+    /// The connections.
+    pub network: &'a Network,
+    /// The build's secrets by name: `HTTP_AUTH_TOKEN_example.com`.
+    pub secret: &'a (dyn Fn(&str) -> Option<String> + Sync),
+    /// The socket of the ssh agent that may speak for the user.
+    pub ssh_agent: Option<PathBuf>,
+    /// Who is told.
+    pub progress: &'a Progress,
+    /// Ends it.
+    pub cancel: &'a Cancel,
+}
+
+impl Fetching<'_> {
+    /// The context at `context`.
+    ///
+    /// # Errors
+    /// As [`Fetcher::context`]; [`super::Cancelled`] when the build was ended.
+    pub fn context(&self, context: &RemoteContext) -> Result<Fetched> {
+        let subject = match context {
+            RemoteContext::Git(url) => &url.remote,
+            RemoteContext::File(url) => url,
+        };
+        self.run(subject, |fetcher| {
+            Ok((fetcher.context(context)?, Outcome::Done))
+        })
+    }
+
+    /// Has `work` fetch from `subject`, which progress shows without its credentials.
+    fn run<T>(
+        &self,
+        subject: &str,
+        work: impl FnOnce(&Fetcher<'_>) -> Result<(T, Outcome), FetchError>,
+    ) -> Result<T> {
+        self.cancel.check()?;
+        let shown = self.progress.start(&format!("fetch {}", masked(subject)));
+        let note = |text: &str| shown.output(text.as_bytes());
+        let fetcher = Fetcher {
+            store: self.store,
+            network: self.network,
+            secret: &|name| (self.secret)(name),
+            ssh_agent: self.ssh_agent.clone(),
+            stop: self.cancel,
+            note: &note,
+        };
+        match work(&fetcher) {
+            Ok((done, outcome)) => {
+                shown.finish(outcome);
+                Ok(done)
+            }
+            Err(error) => {
+                let cancelled = self.cancel.why().is_some();
+                shown.finish(match cancelled {
+                    true => Outcome::Cancelled,
+                    false => Outcome::Failed,
+                });
+                self.cancel.check()?;
+                Err(error.into())
+            }
         }
     }
 }
@@ -52,7 +89,7 @@ fn fetching<T>(
 /// The file at `url`.
 pub(super) fn file(stage: &Stage<'_>, url: &str, checksum: Option<&str>) -> Result<FetchedFile> {
     let checksum = checksum.map(Checksum::new);
-    fetching(stage, url, |fetcher| {
+    stage.shared.env.fetching.run(url, |fetcher| {
         let file = fetcher.file(url, checksum.as_ref())?;
         let outcome = match file.is_known {
             true => Outcome::Cached,
@@ -65,7 +102,8 @@ pub(super) fn file(stage: &Stage<'_>, url: &str, checksum: Option<&str>) -> Resu
 /// The commit that `url` stands for.
 pub(super) fn commit(stage: &Stage<'_>, url: &GitUrl) -> Result<Commit> {
     let name = url.reference.as_deref().unwrap_or("HEAD");
-    fetching(stage, &format!("{}#{name}", url.remote), |fetcher| {
+    let subject = format!("{}#{name}", url.remote);
+    stage.shared.env.fetching.run(&subject, |fetcher| {
         Ok((fetcher.commit(url)?, Outcome::Done))
     })
 }
@@ -126,10 +164,10 @@ pub(super) fn write_commit(
     dest: &Dest<'_>,
     options: &CopyOptions,
 ) -> Result<()> {
-    let checkout: Checkout =
-        fetching(stage, &format!("{} {}", url.remote, commit.id), |fetcher| {
-            Ok((fetcher.checkout(url, commit)?, Outcome::Done))
-        })?;
+    let subject = format!("{}#{}", url.remote, commit.id);
+    let checkout = stage.shared.env.fetching.run(&subject, |fetcher| {
+        Ok((fetcher.checkout(url, commit)?, Outcome::Done))
+    })?;
     let source = Source {
         root: checkout.root(),
         filter: None,

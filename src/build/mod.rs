@@ -31,11 +31,11 @@ mod workdir;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
 
 use crate::context::Context;
-use crate::fetch::Network;
 use crate::image::Platform;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -48,9 +48,7 @@ pub struct Environment<'a> {
     /// Where base images come from.
     pub remote: &'a dyn Remote,
     /// How ADD reaches the network.
-    pub network: &'a Network,
-    /// The build's secrets by name, as ADD asks for them: `HTTP_AUTH_TOKEN_example.com`.
-    pub secret: &'a (dyn Fn(&str) -> Option<String> + Sync),
+    pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.

@@ -522,7 +522,7 @@ fn s2_inline_files() {
         let workdir = RootPath::new("/work");
         let report = LooseFile {
             name: "name",
-            content: Content::Reader(&mut &b"a\r\n"[..]),
+            content: crate::layer::Content::Reader(&mut &b"a\r\n"[..]),
             mode: 0o644,
             mtime: 7,
         }

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -18,8 +18,7 @@ use crate::store::Staging;
 /// The files of a commit, as long as this lives.
 #[derive(Debug)]
 pub struct Checkout {
-    _staging: Staging,
-    path: PathBuf,
+    staging: Staging,
     root: RootDir,
 }
 
@@ -29,9 +28,9 @@ impl Checkout {
         &self.root
     }
 
-    /// The directory with them; with a URL that asks for one of its directories, all of it.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The same, and the directory that holds it and goes when it is dropped.
+    pub fn into_parts(self) -> (RootDir, Staging) {
+        (self.root, self.staging)
     }
 }
 
@@ -51,11 +50,7 @@ pub(super) fn checkout(git: &Git<'_>, commit: &Commit) -> Result<Checkout, Fetch
         None => all,
         Some(subdir) => directory(&all, subdir, commit)?,
     };
-    Ok(Checkout {
-        _staging: staging,
-        path: tree,
-        root,
-    })
+    Ok(Checkout { staging, root })
 }
 
 /// What all parts of a checkout have in common.
