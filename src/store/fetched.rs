@@ -80,6 +80,16 @@ impl Store {
         self.replace_json(&self.fetched_path(url), record, Sync::No)
     }
 
+    /// The directory that holds the repositories.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn repositories(&self) -> Result<PathBuf, StoreError> {
+        let dir = self.files_dir().join("git");
+        make_private_dir(&dir).at("make", &dir)?;
+        Ok(dir)
+    }
+
     /// The repository for `remote`, a URL without credentials, as soon as no other build uses it;
     /// none when `give_up` says so before.
     ///
@@ -90,8 +100,7 @@ impl Store {
         remote: &str,
         give_up: &dyn Fn() -> bool,
     ) -> Result<Option<RepositoryDir>, StoreError> {
-        let dir = self.files_dir().join("git");
-        make_private_dir(&dir).at("make", &dir)?;
+        let dir = self.repositories()?;
         let digest = Digest::of(remote.as_bytes());
         let path = dir.join(digest.hex());
         let lock_path = dir.join(format!("{}.lock", digest.hex()));

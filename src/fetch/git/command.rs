@@ -207,7 +207,7 @@ impl<'a> Git<'a> {
                 command.env(name, value);
             }
         }
-        let home = self.fetcher.store.files_dir().join("git");
+        let home = self.fetcher.store.repositories()?;
         command.env("HOME", &home).env("XDG_CONFIG_HOME", &home);
         command.env("GIT_CEILING_DIRECTORIES", &home);
         command.current_dir(place.tree.unwrap_or(&home));
