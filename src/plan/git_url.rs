@@ -118,6 +118,9 @@ impl GitUrl {
             Some((user_info, host)) => (Some(user_info), host),
             None => (None, authority),
         };
+        if !["http", "https", "ssh", "git"].contains(&scheme) {
+            return Err(format!("{scheme}:// is no transport for git here"));
+        }
         check_host(host)?;
         let mut url = Self::default();
         let mut user = String::new();
@@ -130,9 +133,8 @@ impl GitUrl {
                 check_word("user", name)?;
                 user = format!("{name}@");
             }
-            ("git", Some(_)) => return Err("git:// knows no users".into()),
-            ("http" | "https" | "ssh" | "git", None) => {}
-            _ => return Err(format!("{scheme}:// is no transport for git here")),
+            (_, Some(_)) => return Err("git:// knows no users".into()),
+            (_, None) => {}
         }
         if path.is_empty() {
             return Err("it names a host, but no repository".into());

@@ -11,8 +11,10 @@ mod contexts;
 mod files;
 mod mistakes;
 mod outputs;
+mod remote;
 mod signals;
 mod support;
+mod web;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -41,6 +43,7 @@ fn cases() -> Vec<Case> {
         cache::CASES,
         contexts::CASES,
         outputs::CASES,
+        remote::CASES,
         mistakes::CASES,
         attacks::CASES,
         signals::CASES,
