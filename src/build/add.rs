@@ -45,7 +45,7 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<
     let mut all = Vec::new();
     for wanted in &step.sources {
         let found = look(stage, wanted, step.checksum.as_deref(), &source, &options)?;
-        add_to_key(&mut key, &found, &source, &options)?;
+        add_to_key(stage, &mut key, &found, &source, &options)?;
         all.push(found);
     }
     copy::add_heredocs(&mut key, &step.heredocs);
@@ -81,6 +81,7 @@ fn look<'s>(
 }
 
 fn add_to_key(
+    stage: &Stage<'_>,
     key: &mut KeyBuilder,
     found: &Found<'_>,
     source: &Source<'_>,
@@ -88,7 +89,7 @@ fn add_to_key(
 ) -> Result<()> {
     match found {
         Found::Local(selection) => {
-            let content = copy::content(selection, source, options)?;
+            let content = selection.digest(source, options, &stage.shared.files)?;
             key.field("content", content.as_str());
             return Ok(());
         }

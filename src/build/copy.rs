@@ -1,18 +1,15 @@
 //! COPY, and ADD of local files: selected content, from the context, a stage or an image.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
-use sha2::{Digest as _, Sha256};
 
 use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::context::Context;
-use crate::copy::{self, Chmod, CopyOptions, LooseFile, Selection};
-use crate::image::Digest;
+use crate::copy::{self, Chmod, CopyOptions, LooseFile};
 use crate::layer::{Attr, Attributes, Content, LayerStack, Target};
 use crate::plan::{CopyStep, InlineFile, Source};
 use crate::rootfs::{RootDir, RootPath, resolve_chown};
@@ -37,7 +34,12 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     };
     let selection = copy::select(&source, &step.sources, &options)?;
     let mut key = key(stage, "copy", &step.dest, &step.workdir, &options);
-    key.field("content", content(&selection, &source, &options)?.as_str());
+    key.field(
+        "content",
+        selection
+            .digest(&source, &options, &stage.shared.files)?
+            .as_str(),
+    );
     add_heredocs(&mut key, &step.heredocs);
     let dest = Dest {
         path: &step.dest,
@@ -66,27 +68,6 @@ pub(super) fn whole(stage: &mut Stage<'_>, name: &str, number: usize) -> Result<
         exclude: Vec::new(),
     };
     step(stage, name, &all)
-}
-
-/// The digest of what was selected (S13).
-pub(super) fn content(
-    selection: &Selection,
-    source: &copy::Source<'_>,
-    options: &CopyOptions,
-) -> Result<Digest> {
-    Ok(selection.digest(source, options, &mut |file, _| hash_file(file))?)
-}
-
-fn hash_file(file: &File) -> io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = (&*file).read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hasher.finalize().into());
-        }
-        hasher.update(&buffer[..count]);
-    }
 }
 
 /// A destination as written, and what it is relative to.

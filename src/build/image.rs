@@ -1,5 +1,7 @@
 //! [`BuiltImage`]: what a build hands to the exporters.
 
+use std::collections::BTreeMap;
+
 use crate::image::manifest::Descriptor;
 use crate::image::{Digest, History, ImageConfig, Platform};
 use crate::layer::{Layer, LayerStack};
@@ -46,6 +48,10 @@ pub struct BuiltImage {
     pub layers: Vec<BuiltLayer>,
     /// What it was built for.
     pub platform: Platform,
+    /// Annotations of the manifest. Those of a base are not inherited (S14).
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of what points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: later times in layers are set back to it.
     pub epoch: Option<i64>,
 }

@@ -35,6 +35,8 @@ pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
 
+use std::collections::BTreeMap;
+
 use crate::context::Context;
 use crate::image::Platform;
 use crate::progress::Progress;
@@ -84,6 +86,12 @@ pub struct Settings {
     pub shm_size: Option<u64>,
     /// Labels of the target's image, over its own.
     pub labels: Vec<(String, String)>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of what points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
+    /// The host name that RUN sees; none for the usual one.
+    pub hostname: Option<String>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
 }

@@ -9,8 +9,9 @@ use super::build_args::{BuildArgs, ProgressArg};
 use super::deliver::{self, Delivered};
 use super::exit::UsageError;
 use super::input::Input;
+use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, metadata, named, signals, values};
+use super::{App, annotation, metadata, named, signals, values};
 use crate::build::{self, Cancel, Environment, Fetching, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
@@ -35,7 +36,7 @@ pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()
 fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
-    let settings = settings(args, &build_args)?;
+    let settings = settings(args, &build_args, &outputs)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     let progress = progress(args);
@@ -159,7 +160,11 @@ pub(super) fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>, Usag
     text.parse().map(Some).map_err(wrong)
 }
 
-fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Settings, UsageError> {
+fn settings(
+    args: &BuildArgs,
+    build_args: &[(String, String)],
+    outputs: &[OutputSpec],
+) -> Result<Settings, UsageError> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     if !Platform::host().accepts(&platform) {
         return Err(UsageError(format!(
@@ -167,6 +172,7 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
             Platform::host()
         )));
     }
+    let annotations = annotation::collect(&args.annotations, &platform, outputs)?;
     Ok(Settings {
         platform,
         platform_named: args.platform.is_some(),
@@ -193,6 +199,9 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
             .iter()
             .map(|text| values::pair("--label", text))
             .collect::<Result<_, _>>()?,
+        annotations: annotations.manifest,
+        descriptor_annotations: annotations.descriptor,
+        hostname: values::hostname(build_args)?,
         epoch: epoch(build_args)?,
     })
 }
@@ -219,6 +228,14 @@ fn plan(source: &SourceText, options: &PlanOptions, progress: &Progress) -> Resu
     let plan = Plan::new(&dockerfile, options).map_err(wrong)?;
     for warning in plan.warnings() {
         progress.warn(&warning.message);
+    }
+    for name in plan.unused_build_args() {
+        progress.warn(&format!(
+            "--build-arg {name} is not used: no ARG declares it"
+        ));
+    }
+    for name in options.build_args_without_effect() {
+        progress.warn(&format!("--build-arg {name} has no effect here"));
     }
     Ok(plan)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::annotation::AnnotationSpec;
 use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
 use crate::image::{Platform, Reference};
@@ -36,6 +37,11 @@ pub struct BuildArgs {
     /// Label of the image; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
+
+    /// Annotation of the manifest, or manifest-descriptor:NAME=VALUE of its entry in a layout's
+    /// index; may be repeated
+    #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
+    pub annotations: Vec<AnnotationSpec>,
 
     /// Platform to build for [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]

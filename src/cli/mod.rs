@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, flags, exit codes, and errors as people read them.
 
+mod annotation;
 mod build;
 mod build_args;
 mod deliver;

@@ -1,9 +1,9 @@
 //! What was fetched from the network: a record per URL, a bare repository per git remote.
 //!
 //! ```text
-//! files/http/HEX       JSON: what a URL gave last; its body is a blob, which prune may take
-//! files/git/HEX/       a bare repository with what was wanted of a remote so far
-//! files/git/HEX.lock   exclusive while the repository is used
+//! fetched/http/HEX     JSON: what a URL gave last; its body is a blob, which prune may take
+//! fetched/git/HEX/     a bare repository with what was wanted of a remote so far
+//! fetched/git/HEX.lock exclusive while the repository is used
 //! ```
 //!
 //! HEX is the SHA-256 of the URL without credentials: no URL is written down, for its query may be
@@ -75,7 +75,7 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn put_fetched(&self, url: &str, record: &FetchedRecord) -> Result<(), StoreError> {
-        let dir = self.files_dir().join("http");
+        let dir = self.fetched_dir().join("http");
         make_private_dir(&dir).at("make", &dir)?;
         self.replace_json(&self.fetched_path(url), record, Sync::No)
     }
@@ -85,7 +85,7 @@ impl Store {
     /// # Errors
     /// When it cannot be made.
     pub fn repositories(&self) -> Result<PathBuf, StoreError> {
-        let dir = self.files_dir().join("git");
+        let dir = self.fetched_dir().join("git");
         make_private_dir(&dir).at("make", &dir)?;
         Ok(dir)
     }
@@ -116,6 +116,6 @@ impl Store {
 
     fn fetched_path(&self, url: &str) -> PathBuf {
         let digest = Digest::of(url.as_bytes());
-        self.files_dir().join("http").join(digest.hex())
+        self.fetched_dir().join("http").join(digest.hex())
     }
 }

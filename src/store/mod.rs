@@ -13,7 +13,8 @@
 //!   diffs/MAP/HEX      symbolic link whose text is the id of the layer with that diff id
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
-//!   files/             what was fetched from the network: see `fetched`
+//!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
+//!   fetched/           files and repositories from the network: see the module of that name
 //!   cache-mounts/      directories of RUN --mount=type=cache
 //!   tmp/               everything unfinished
 //! ```
@@ -106,8 +107,8 @@ impl Store {
     }
 
     /// Where what was fetched from the network is kept.
-    pub fn files_dir(&self) -> PathBuf {
-        self.inner.root.join("files")
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.inner.root.join("fetched")
     }
 
     /// Where cache mounts live.

@@ -7,6 +7,7 @@
 mod attacks;
 mod builds;
 mod cache;
+mod config;
 mod contexts;
 mod files;
 mod mistakes;
@@ -41,6 +42,7 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        config::CASES,
         contexts::CASES,
         outputs::CASES,
         remote::CASES,

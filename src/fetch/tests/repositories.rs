@@ -241,7 +241,7 @@ fn a_damaged_repository_of_the_store_is_made_anew() {
     let dir = forge.repository("r", &[("f", "1")]);
     let bench = Bench::new();
     bench.checkout(&forge.url("r")).unwrap();
-    let all = bench.store.root().join("files/git");
+    let all = bench.store.root().join("fetched/git");
     for entry in fs::read_dir(&all).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
