@@ -1,7 +1,7 @@
 //! Registries: pull and push over the distribution protocol, credentials, mirrors, retries.
 //!
-//! [`Registries`] is blocking; the threads and the event loop behind it live in this room alone and
-//! start with the first request, so that the program can enter its sandbox before there are any.
+//! [`Registries`] is blocking; the threads and the event loop behind it start with the first request,
+//! so that the program can enter its sandbox before there are any. The client itself is `http`'s.
 //!
 //! The protocol is spoken here, over the HTTP client `reqwest`, and not through `oci-client`, which
 //! lacks in each kind of request something that is needed: its errors carry no headers (so no
