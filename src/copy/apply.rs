@@ -172,6 +172,18 @@ impl<'w, 't> Writer<'w, 't> {
 
     /// Where a file called `name` goes: into a directory, else to the destination itself.
     fn file_place(&mut self, dest: &Dest, name: &OsStr) -> Result<RootPath, CopyError> {
+        let place = self.find_file_place(dest, name)?;
+        let own = place.file_name().unwrap_or_default();
+        if own.as_encoded_bytes().starts_with(b".wh.") {
+            return Err(CopyError::WhiteoutName {
+                path: place,
+                place: "the image".to_owned(),
+            });
+        }
+        Ok(place)
+    }
+
+    fn find_file_place(&mut self, dest: &Dest, name: &OsStr) -> Result<RootPath, CopyError> {
         if dest.is_directory {
             return Ok(self.directory_place(&dest.path)?.join(name));
         }

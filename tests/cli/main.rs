@@ -13,6 +13,7 @@ mod files;
 mod mistakes;
 mod outputs;
 mod remote;
+mod repositories;
 mod signals;
 mod support;
 mod web;
@@ -46,6 +47,7 @@ fn cases() -> Vec<Case> {
         contexts::CASES,
         outputs::CASES,
         remote::CASES,
+        repositories::CASES,
         mistakes::CASES,
         attacks::CASES,
         signals::CASES,

@@ -1,8 +1,7 @@
-//! Files, repositories and contexts from the network.
+//! Files and contexts from the network.
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,8 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::Case;
-use crate::support::{Context, Outcome, Ran, ran, read_tar};
-use crate::web::{Reply, Web, git, has_git};
+use crate::repositories::{NO_GIT, repository};
+use crate::support::{Context, Outcome, ran, read_tar};
+use crate::web::{Reply, Web, backend, has_git};
 
 pub const CASES: &[Case] = &[
     ("add_of_a_url", add_url),
@@ -20,16 +20,13 @@ pub const CASES: &[Case] = &[
     ("add_with_a_checksum", checksums),
     ("add_of_an_archive_from_a_url", archives),
     ("mistakes_in_what_is_fetched", mistakes),
-    ("add_of_a_repository", add_git),
-    ("add_of_a_repository_comes_from_the_cache", cached_git),
-    ("a_repository_is_a_context", git_context),
     ("a_url_is_a_context", web_context),
     ("a_named_context_is_fetched", named_context),
     ("credentials_in_urls_are_kept_nowhere", credentials),
     ("a_signal_while_a_file_arrives", signal),
+    ("proxies_are_used_for_other_machines", proxies),
 ];
 
-const NO_GIT: &str = "no git with http-backend; install git";
 const DATE: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 
 /// A tar with the file `in/file`, its owner 12:34.
@@ -238,6 +235,8 @@ fn mistakes(c: &Context) -> Outcome {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nowhere = closed.local_addr().unwrap();
     drop(closed);
+    let web = always(b"x");
+    let url = web.url("/f");
     for (line, code, said) in [
         (format!("ADD http://{nowhere}/f /f"), 5, "cannot be reached"),
         (format!("COPY http://{nowhere}/f /f"), 3, "ADD can"),
@@ -253,6 +252,8 @@ fn mistakes(c: &Context) -> Outcome {
             3,
             "it is no URL",
         ),
+        (format!("ADD {url} /d/.wh.x"), 3, ".wh."),
+        (format!("ADD {url}/.wh.x /d/"), 3, ".wh."),
     ] {
         c.build(&format!("FROM base\n{line}\n"), &[])
             .fails(code, &[said, "Dockerfile:2"]);
@@ -272,171 +273,6 @@ fn mistakes(c: &Context) -> Outcome {
     ] {
         c.run(&["build", &url]).fails(code, &[said]);
     }
-    Outcome::Passed
-}
-
-/// A repository in the case's directory.
-fn repository(c: &Context, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let dir = c.path("repositories").join(name);
-    fs::create_dir_all(&dir).unwrap();
-    git(&dir, &["init", "-q", "-b", "main"]);
-    change(&dir, files);
-    dir
-}
-
-fn change(dir: &std::path::Path, files: &[(&str, &str)]) -> String {
-    for (path, content) in files {
-        let path = dir.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    git(dir, &["add", "-A"]);
-    git(dir, &["commit", "-q", "-m", "change"]);
-    git(dir, &["rev-parse", "HEAD"])
-}
-
-fn add_git(c: &Context) -> Outcome {
-    if !has_git() {
-        return Outcome::Skipped(NO_GIT.into());
-    }
-    repository(
-        c,
-        "r",
-        &[
-            ("f", "1"),
-            ("d/g", "2"),
-            ("d/no", "3"),
-            (".dockerignore", "*"),
-        ],
-    );
-    let web = Web::git(&c.path("repositories"));
-    let url = web.url("/r/.git");
-    c.file("local", "local");
-    let text = format!(
-        "FROM base\nADD {url} /all\nADD --chown=5:6 --chmod=0700 {url}#main:d /d\n\
-         ADD --link --exclude=**/no {url}?subdir=d local /linked/\nADD --keep-git-dir {url} /kept\n",
-    );
-    let umask = "umask 077; exec \"$@\"";
-    c.import();
-    c.file("Dockerfile", &text);
-    let inner = c.command(&["build", "-o", "type=tar,dest=tree.tar", "context"]);
-    let mut command = std::process::Command::new("/bin/sh");
-    command.args(["-c", umask, "sh"]).arg(inner.get_program());
-    command
-        .args(inner.get_args())
-        .env_clear()
-        .current_dir(&c.base);
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    ran(&mut command).ok();
-    let tree = read_tar(&c.path("tree.tar"));
-    for (path, mode, owner, text) in [
-        ("all/f", 0o644, (0, 0), "1"),
-        ("all/d/g", 0o644, (0, 0), "2"),
-        ("all/.dockerignore", 0o644, (0, 0), "*"),
-        ("d/g", 0o700, (5, 6), "2"),
-        ("linked/g", 0o644, (0, 0), "2"),
-        ("linked/local", 0o644, (0, 0), "local"),
-        ("kept/f", 0o644, (0, 0), "1"),
-    ] {
-        let node = &tree[path];
-        assert_eq!(
-            (node.mode, node.owner, node.text()),
-            (mode, owner, text),
-            "{path}"
-        );
-    }
-    assert_eq!(tree["all/d"].mode, 0o755);
-    assert!(!tree.contains_key("all/.git") && !tree.contains_key("linked/no"));
-    assert!(tree.contains_key("kept/.git/HEAD"));
-    assert!(c.leftovers().is_empty());
-    Outcome::Passed
-}
-
-fn cached_git(c: &Context) -> Outcome {
-    if !has_git() {
-        return Outcome::Skipped(NO_GIT.into());
-    }
-    let dir = repository(c, "r", &[("f", "1")]);
-    let first = git(&dir, &["rev-parse", "HEAD"]);
-    let web = Web::git(&c.path("repositories"));
-    let url = web.url("/r/.git");
-    let text = format!("FROM base\nADD {url} /r\nRUN cat /r/f\n");
-    let build = |text: &str, args: &[&str]| -> Ran { c.build(text, args) };
-    assert_eq!(build(&text, &[]).ok().executed().len(), 2);
-    assert_eq!(build(&text, &[]).ok().executed().len(), 0);
-    change(&dir, &[("f", "2")]);
-    assert_eq!(build(&text, &[]).ok().executed().len(), 2, "a new commit");
-    let pinned = format!("FROM base\nADD {url}#{first} /r\nRUN cat /r/f\n");
-    assert_eq!(build(&pinned, &[]).ok().executed().len(), 0, "an old one");
-    let asked = web.seen().len();
-    build(&pinned, &["--no-cache"]).ok();
-    assert_eq!(web.seen().len(), asked, "a whole commit asks nobody");
-    let wrong = format!("FROM base\nADD --checksum={first} {url}#main /r\n");
-    build(&wrong, &[]).fails(3, &["checksum mismatch", &first]);
-    build(&format!("FROM base\nADD {url}#none /r\n"), &[])
-        .fails(3, &["no branch, tag or commit \"none\""]);
-    build(
-        &format!("FROM base\nADD {} /r\n", web.url("/none.git")),
-        &[],
-    )
-    .fails(5, &["none.git"]);
-    Outcome::Passed
-}
-
-fn git_context(c: &Context) -> Outcome {
-    if !has_git() {
-        return Outcome::Skipped(NO_GIT.into());
-    }
-    let dir = repository(
-        c,
-        "r",
-        &[
-            ("Dockerfile", "FROM scratch\nCOPY . /\n"),
-            (".dockerignore", "f\n"),
-            ("f", "1"),
-            ("sub/Dockerfile", "FROM scratch\nCOPY g /sub\n"),
-            ("sub/other", "FROM scratch\nCOPY g /other\n"),
-            ("sub/g", "2"),
-        ],
-    );
-    let web = Web::git(&c.path("repositories"));
-    let url = web.url("/r/.git");
-    let tree = |args: &[&str]| {
-        let mut all = vec!["build", "-o", "type=tar,dest=t.tar"];
-        all.extend(args);
-        c.run(&all).ok();
-        read_tar(&c.path("t.tar"))
-    };
-    let whole = tree(&[&url]);
-    assert!(whole.contains_key("f"), "no ignore file is applied");
-    assert!(!whole.keys().any(|path| path.starts_with(".git/")));
-    let sub = format!("{url}#main:sub");
-    assert_eq!(tree(&[&sub])["sub"].text(), "2");
-    assert_eq!(tree(&["-f", "other", &sub])["other"].text(), "2");
-    let kept = tree(&["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", &url]);
-    assert!(kept.contains_key(".git/HEAD"));
-    let mut fed = c.command(&["build", "-o", "type=tar,dest=t.tar", "-f", "-", &url]);
-    let mut child = fed
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"FROM scratch\nCOPY f /fed\n").unwrap();
-    drop(stdin);
-    assert!(child.wait().unwrap().success());
-    assert_eq!(read_tar(&c.path("t.tar"))["fed"].text(), "1");
-    change(&dir, &[("f", "3")]);
-    assert_eq!(tree(&[&url])["f"].text(), "3");
-    c.run(&["build", &format!("{url}#none")])
-        .fails(3, &["\"none\""]);
-    c.run(&["build", "-f", "none", &url])
-        .fails(3, &["no Dockerfile at none"]);
-    c.run(&["build", &format!("{url}#:none")])
-        .fails(3, &["has no directory \"none\""]);
-    assert!(c.leftovers().is_empty(), "{:?}", c.leftovers());
     Outcome::Passed
 }
 
@@ -580,6 +416,43 @@ fn signal(c: &Context) -> Outcome {
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(143), "{source}");
         assert!(c.leftovers().is_empty(), "{source}");
+    }
+    Outcome::Passed
+}
+
+fn proxies(c: &Context) -> Outcome {
+    let root = c.path("repositories");
+    if has_git() {
+        repository(c, "r", &[("f", "git")]);
+    }
+    let proxy = Web::start(move |request, _| match request.path.as_str() {
+        "/f" => Reply::new(200, "proxied"),
+        _ => backend(&root, request),
+    });
+    let here = always(b"direct");
+    c.import();
+    let mut text = format!(
+        "FROM base\nADD http://far.example/f /f\nADD {} /d\n",
+        here.url("/d")
+    );
+    if has_git() {
+        text += "ADD http://far.example/r/.git /r\n";
+    }
+    c.file("Dockerfile", text);
+    for name in ["http_proxy", "HTTP_PROXY"] {
+        let mut command = c.command(&[
+            "build",
+            "--no-cache",
+            "-o",
+            "type=tar,dest=t.tar",
+            "context",
+        ]);
+        let before = proxy.seen().len();
+        ran(command.env(name, proxy.url("/"))).ok();
+        let tree = read_tar(&c.path("t.tar"));
+        assert_eq!((tree["f"].text(), tree["d"].text()), ("proxied", "direct"));
+        assert!(!has_git() || tree["r/f"].text() == "git");
+        assert!(proxy.seen().len() > before, "{name}");
     }
     Outcome::Passed
 }

@@ -161,6 +161,11 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Request> {
         ..Request::default()
     };
     let target = words.next().unwrap_or_default();
+    // A proxy is asked for a whole URL.
+    let target = match target.strip_prefix("http://") {
+        Some(rest) => &rest[rest.find('/').unwrap_or(rest.len())..],
+        None => target,
+    };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     (request.path, request.query) = (path.to_owned(), query.to_owned());
     loop {

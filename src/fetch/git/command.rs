@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::words;
 use crate::fetch::{FetchErrorKind, Fetcher};
-use crate::http::Retry;
+use crate::http::{Retry, is_loopback};
 use crate::plan::GitUrl;
 
 /// How much is read of what git says in an error.
@@ -27,20 +27,14 @@ const POLL: Duration = Duration::from_millis(2);
 const ATTEMPTS: u32 = 3;
 
 /// What git finds in its environment from ours.
-const PASSED: [&str; 12] = [
-    "PATH",
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "GIT_SSL_CAINFO",
-    "TMPDIR",
+const PASSED: [&str; 2] = ["PATH", "TMPDIR"];
+/// The same for what speaks TLS: git's name, and what our own client goes by.
+const ROOTS: [(&str, &str); 2] = [
+    ("GIT_SSL_CAINFO", "SSL_CERT_FILE"),
+    ("GIT_SSL_CAPATH", "SSL_CERT_DIR"),
 ];
+/// git knows these in lower case only, our own client in both.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"];
 
 const CONFIG: [&str; 19] = [
     "core.hooksPath=/dev/null",
@@ -202,11 +196,19 @@ impl<'a> Git<'a> {
     }
 
     fn configure(&self, command: &mut Command, place: Place<'_>) -> Result<(), FetchErrorKind> {
-        for name in PASSED {
-            if let Some(value) = std::env::var_os(name) {
+        let pass = |command: &mut Command, name: &str, other: &str| {
+            let value = [name, other].iter().find_map(std::env::var_os);
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
                 command.env(name, value);
             }
+        };
+        PASSED.iter().for_each(|name| pass(command, name, name));
+        for (name, other) in ROOTS {
+            pass(command, name, other);
         }
+        // What is on this machine is never asked through a proxy.
+        let proxies = PROXIES.iter().filter(|_| !is_loopback(self.url.host()));
+        proxies.for_each(|name| pass(command, name, &name.to_ascii_uppercase()));
         let home = self.fetcher.store.repositories()?;
         command.env("HOME", &home).env("XDG_CONFIG_HOME", &home);
         command.env("GIT_CEILING_DIRECTORIES", &home);
