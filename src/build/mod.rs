@@ -10,6 +10,7 @@
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
 //! * `failed`: what is kept of a RUN that failed
+//! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
@@ -21,6 +22,7 @@ mod contexts;
 mod copy;
 mod error;
 mod failed;
+mod fetched;
 mod image;
 mod mounts;
 mod run;
@@ -33,6 +35,7 @@ mod workdir;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
@@ -51,6 +54,8 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Where base images come from.
     pub remote: &'a dyn Remote,
+    /// How ADD reaches the network.
+    pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.

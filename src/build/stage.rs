@@ -214,7 +214,7 @@ impl<'a> Stage<'a> {
         let name = format!("{position} {}", summary(instruction));
         // A trigger of a base image is seen here for the first time.
         if let Err(error) = supported::check_instruction(instruction, self.settings()) {
-            return Err((name, error.into()));
+            return Err((name, error));
         }
         let step = match self.result.state.apply(instruction) {
             Ok(step) => step,
@@ -357,11 +357,8 @@ fn chained(below: &Digest, key: &StepKey) -> Digest {
 
 /// The instruction on one line, as progress shows it.
 pub(super) fn summary(instruction: &Instruction) -> String {
-    instruction
-        .text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<&str> = instruction.text.split_whitespace().collect();
+    plan::masked(&words.join(" "))
 }
 
 /// The time, RFC 3339.

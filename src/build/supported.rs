@@ -3,9 +3,9 @@
 
 use super::stage::{label, summary};
 use super::{Settings, StepFailed, Unsupported};
-use crate::dockerfile::{Add, Instruction, InstructionKind, NetworkMode, Run, SecurityMode};
+use crate::dockerfile::{Instruction, InstructionKind, NetworkMode, Run, SecurityMode};
 use crate::image::Platform;
-use crate::plan::{Plan, Stage};
+use crate::plan::{self, Plan, Stage};
 
 /// Looks through every stage that will be built.
 pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> {
@@ -15,12 +15,12 @@ pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> 
 
 /// Looks through one stage.
 pub(super) fn check_stage(stage: &Stage, settings: &Settings) -> Result<(), StepFailed> {
-    let failed = |instruction: &Instruction, source: Unsupported| StepFailed {
+    let failed = |instruction: &Instruction, source: anyhow::Error| StepFailed {
         name: format!("[{}] {}", label(stage), summary(instruction)),
         span: instruction.span,
-        source: source.into(),
+        source,
     };
-    check_platform(stage).map_err(|error| failed(&stage.from, error))?;
+    check_platform(stage).map_err(|error| failed(&stage.from, error.into()))?;
     for instruction in &stage.instructions {
         check_instruction(instruction, settings).map_err(|error| failed(instruction, error))?;
     }
@@ -31,12 +31,13 @@ pub(super) fn check_stage(stage: &Stage, settings: &Settings) -> Result<(), Step
 pub(super) fn check_instruction(
     instruction: &Instruction,
     settings: &Settings,
-) -> Result<(), Unsupported> {
+) -> anyhow::Result<()> {
     match &instruction.kind {
-        InstructionKind::Run(run) => check_run(run, settings),
-        InstructionKind::Add(add) => check_add(add),
-        _ => Ok(()),
+        InstructionKind::Run(run) => check_run(run, settings)?,
+        InstructionKind::Add(add) => plan::check_add(add)?,
+        _ => {}
     }
+    Ok(())
 }
 
 fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
@@ -70,47 +71,6 @@ fn check_run(run: &Run, settings: &Settings) -> Result<(), Unsupported> {
         );
     }
     Ok(())
-}
-
-/// Sources that begin with a variable are looked at once more when they are known.
-fn check_add(add: &Add) -> Result<(), Unsupported> {
-    if add.checksum.is_some() {
-        return refuse(
-            "ADD --checksum",
-            "it goes with URLs, which cannot be added yet",
-        );
-    }
-    for source in &add.transfer.sources {
-        let lower = source.value.to_ascii_lowercase();
-        let path = lower.split(['#', '?']).next().unwrap_or_default();
-        let is_web = lower.starts_with("http://") || lower.starts_with("https://");
-        let is_git = ["git@", "ssh://", "git://"]
-            .iter()
-            .any(|start| lower.starts_with(start));
-        if is_git || (is_web && path.ends_with(".git")) {
-            return add_git();
-        }
-        if is_web {
-            return add_url();
-        }
-    }
-    Ok(())
-}
-
-/// Refuses an ADD of something on the web.
-pub(super) fn add_url<T>() -> Result<T, Unsupported> {
-    refuse(
-        "ADD of a URL",
-        "put the file into the build context, or fetch it in a RUN",
-    )
-}
-
-/// Refuses an ADD of a repository.
-pub(super) fn add_git<T>() -> Result<T, Unsupported> {
-    refuse(
-        "ADD of a git repository",
-        "clone it into the build context, or in a RUN",
-    )
 }
 
 fn refuse<T>(what: &str, hint: &str) -> Result<T, Unsupported> {

@@ -12,7 +12,7 @@ use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
 use super::{App, annotation, granted, kept, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Settings, Why};
+use crate::build::{self, Cancel, Environment, Fetching, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
@@ -38,7 +38,7 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args, &outputs)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
-    let input = Input::read(args)?;
+    let input = Input::read(args, &build_args)?;
     let progress = progress(args);
     let options = plan_options(args, build_args, &settings.platform, contexts);
     let read = |source: &SourceText| plan(source, &options, &progress);
@@ -50,7 +50,21 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let (context, source) = input.open(args, &store, &entered.ids, &cancel)?;
+    let network = app.network()?;
+    let fetching = Fetching {
+        store: &store,
+        network: &network,
+        secret: &|_| None,
+        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
+        progress: &progress,
+        cancel: &cancel,
+    };
+    let (context, source) = input.open(args, &fetching, &entered.ids)?;
+    let named = named::opened(named, &fetching, &entered.ids);
+    let fetching = Fetching {
+        ssh_agent: None,
+        ..fetching
+    };
     let plan = match early {
         Some(plan) => plan,
         None => read(&source)?,
@@ -59,6 +73,7 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let env = Environment {
         store: &store,
         remote: &registries,
+        fetching: &fetching,
         ids: &entered.ids,
         context: &context,
         named: &named,

@@ -12,7 +12,8 @@ use crate::image::{Platform, Reference};
 /// Build an image from a Dockerfile.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Dockerfile; `-` reads it from stdin; of a context on stdin a path in it
+    /// Dockerfile; `-` reads it from stdin; of a context on stdin or at a URL a path
+    /// in it
     /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -117,8 +118,9 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
 
-    /// Directory with what COPY and ADD may use, or `-`: a tar of one on stdin, or a Dockerfile on
-    /// stdin that needs none
+    /// Directory with what COPY and ADD may use; or `-`: a tar of one on stdin, or a Dockerfile on
+    /// stdin that needs none; or the URL of such a tar, of a Dockerfile, or of a git repository,
+    /// as https://HOST/NAME.git#REF:DIR
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
 }

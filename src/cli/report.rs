@@ -10,6 +10,7 @@ use crate::context::ContextError;
 use crate::copy::{ChmodError, CopyError};
 
 use crate::dockerfile::{Diagnostic, DiagnosticKind, render};
+use crate::fetch::{Fault, FetchError, FetchErrorKind};
 use crate::image::{PlatformError, ReferenceError};
 use crate::layer::LayerError;
 use crate::registry::RegistryError;
@@ -35,9 +36,11 @@ impl Diagnostics {
     /// Errors of the Dockerfile itself.
     pub(super) fn new(source: &SourceText, found: Vec<Diagnostic>) -> Self {
         let color = std::io::stderr().is_terminal();
+        // The spans stay right: nothing changes its length.
+        let text = crate::plan::masked_in_place(&source.text);
         let rendered: Vec<String> = found
             .iter()
-            .map(|diagnostic| render(diagnostic, &source.name, &source.text, color))
+            .map(|diagnostic| render(diagnostic, &source.name, &text, color))
             .collect();
         Self {
             rendered: rendered.join("\n\n"),
@@ -157,6 +160,16 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     }
     if let Some(error) = cause.downcast_ref::<MountError>() {
         return Some(mount_class(error));
+    }
+    if let Some(error) = cause.downcast_ref::<FetchError>() {
+        return error.fault().map(|fault| match fault {
+            Fault::Network => Class::Network,
+            Fault::Request => Class::Dockerfile,
+            Fault::Environment => Class::Environment,
+        });
+    }
+    if let Some(FetchErrorKind::Store(error)) = cause.downcast_ref::<FetchErrorKind>() {
+        return Some(store_class(error));
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();

@@ -113,7 +113,7 @@ impl Context {
         Ok(context)
     }
 
-    /// Opens the directory `path` without an ignore file: an unpacked archive or a git checkout.
+    /// Opens the directory `path` without an ignore file.
     ///
     /// # Errors
     /// A directory that cannot be opened.
@@ -140,6 +140,18 @@ impl Context {
         let mut context = Self::open_unfiltered(dir)?;
         context._staging = Some(staging);
         Ok(context)
+    }
+
+    /// Takes `root`, a directory of `staging`, without an ignore file: a git checkout. The staging
+    /// directory is deleted with the context.
+    pub fn staged(root: RootDir, staging: Staging) -> Self {
+        Self {
+            root,
+            ignore: IgnoreFile::default(),
+            ignore_path: None,
+            place: "the build context".to_owned(),
+            _staging: Some(staging),
+        }
     }
 
     /// Has messages call it `place` rather than «the build context».

@@ -309,6 +309,14 @@ fn s10_wrong_values() {
         ("COPY http://h/x y", "cannot fetch"),
         ("ADD --checksum=sha256:0 a b", "not a local one"),
         ("ADD --checksum=sha256:0 http://a/ b c", "one source only"),
+        ("ADD --checksum=sha256:0 http://a/ b", "hexadecimal digits"),
+        ("ADD --checksum=md5:0 http://a/ b", "sha256:, sha384:"),
+        ("ADD --checksum=xyz git@h:x b", "is no commit"),
+        ("ADD git@h:x#-u b", "no name of a branch"),
+        (
+            "ADD --keep-git-dir=false git@h:x?keep-git-dir=1 b",
+            "the URL another",
+        ),
         ("RUN --mount=target=$NONE/ x", "must not be /"),
         ("ENV A=${B", "cannot expand"),
     ] {
@@ -329,8 +337,8 @@ fn s7_sources_of_add() {
         [
             AddSource::Local("a".into()),
             AddSource::Http("https://h/x.tar".into()),
-            AddSource::Git("https://h/r.git#main".into()),
-            AddSource::Git("git@h:r".into()),
+            AddSource::Git(Box::new(GitUrl::parse("https://h/r.git#main").unwrap())),
+            AddSource::Git(Box::new(GitUrl::parse("git@h:r").unwrap())),
             AddSource::Local("github.com/x".into()),
         ]
     );
@@ -339,6 +347,10 @@ fn s7_sources_of_add() {
 #[test]
 fn s11_history() {
     for (text, expected) in [
+        (
+            "ADD https://u:secret@h/x /",
+            "ADD https://***@h/x / # buildkit",
+        ),
         ("ENV A=1 B='x y'", "ENV A=1 B=x y"),
         ("LABEL \"a b\"=c", "LABEL a b=c"),
         ("EXPOSE 90 80/UDP", "EXPOSE [80/udp 90/tcp]"),

@@ -261,7 +261,8 @@ impl Collection<'_> {
 
     /// What nothing refers to: leftovers, and with `all` everything that can be made again.
     fn collect_rest(&mut self) -> Result<(), StoreError> {
-        let mut kinds = Vec::new();
+        // The bodies of what was fetched are blobs that nothing reaches: they go in any case.
+        let mut kinds = vec!["fetched"];
         if !self.options.dry_run {
             // While others work, what is in there is not left over.
             kinds.push("tmp");

@@ -14,6 +14,7 @@
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
+//!   fetched/           files and repositories from the network: see the module of that name
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
@@ -40,6 +41,7 @@ mod blobs;
 mod caches;
 mod collect;
 mod error;
+mod fetched;
 mod files;
 mod images;
 mod layers;
@@ -57,6 +59,7 @@ pub use blobs::BlobWriter;
 pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
+pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
 pub use open::default_root;
@@ -103,6 +106,11 @@ impl Store {
     /// The name of the id map under which this store's layers are made and found.
     pub fn id_map(&self) -> &str {
         &self.inner.map
+    }
+
+    /// Where what was fetched from the network is kept.
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.inner.root.join("fetched")
     }
 
     fn path(&self, relative: &str) -> PathBuf {

@@ -15,8 +15,11 @@ mod granted;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod remote;
+mod repositories;
 mod signals;
 mod support;
+mod web;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -46,6 +49,8 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        remote::CASES,
+        repositories::CASES,
         mistakes::CASES,
         attacks::CASES,
         signals::CASES,
