@@ -16,13 +16,20 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files: Vec<PathBuf> = Vec::new();
     for folder in ["tests/dockerfile", "tests/dockerfile/negative"] {
-        files.extend(entries(&root.join(folder)).into_iter().map(|case| case.join("Dockerfile")));
+        files.extend(
+            entries(&root.join(folder))
+                .into_iter()
+                .map(|case| case.join("Dockerfile")),
+        );
     }
     files.extend(entries(&root.join("fuzz/seeds").join(name)));
     files.retain(|file| file.is_file());
     files.sort();
     assert!(files.len() > 20, "{} seeds", files.len());
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap())
+        .collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
@@ -53,8 +60,30 @@ impl Random {
 /// `seed` with some bytes gone, doubled, moved, replaced, or taken from `other`.
 fn mutate(seed: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     const WORDS: [&str; 24] = [
-        "${x:-", "${x//", "}", "$", "\\\n", "\\", "`", "\"", "'", "<<EOF", "\nEOF\n", "\n", "\r\n", "\t", "\0",
-        "\u{feff}", "\u{1b}[31m", "[\"a\"]", "--from=", "**/", "!", "ONBUILD ", "# escape=`\n", "\u{e9}",
+        "${x:-",
+        "${x//",
+        "}",
+        "$",
+        "\\\n",
+        "\\",
+        "`",
+        "\"",
+        "'",
+        "<<EOF",
+        "\nEOF\n",
+        "\n",
+        "\r\n",
+        "\t",
+        "\0",
+        "\u{feff}",
+        "\u{1b}[31m",
+        "[\"a\"]",
+        "--from=",
+        "**/",
+        "!",
+        "ONBUILD ",
+        "# escape=`\n",
+        "\u{e9}",
     ];
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(6) {
@@ -81,7 +110,11 @@ fn check_all(name: &str, check: fn(&[u8])) {
             let other = &seeds[random.below(seeds.len())];
             let input = mutate(seed, other, &mut random);
             let failed = std::panic::catch_unwind(|| check(&input)).is_err();
-            assert!(!failed, "the input was {:?}", String::from_utf8_lossy(&input));
+            assert!(
+                !failed,
+                "the input was {:?}",
+                String::from_utf8_lossy(&input)
+            );
         }
     }
 }

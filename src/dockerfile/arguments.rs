@@ -153,10 +153,25 @@ impl Argument<'_> {
             [image, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
                 (image, Some(stage_name(*name)?))
             }
-            _ => {
+            [] => {
                 return Err(self
-                    .error("FROM takes an image, or an image, AS and a name")
+                    .error("FROM needs an image, or scratch")
                     .hint("FROM image AS name"));
+            }
+            [image, keyword, _] => {
+                let message = format!("expected AS after the image, found {:?}", keyword.text);
+                return Err(
+                    Diagnostic::error(DiagnosticKind::Syntax, keyword.span(), message)
+                        .hint(format!("FROM {} AS name", image.text)),
+                );
+            }
+            [image, extra, ..] => {
+                let message = "FROM takes an image, or an image, AS and a name";
+                return Err(
+                    Diagnostic::error(DiagnosticKind::Syntax, extra.span(), message)
+                        .label("expected AS and one name, or nothing")
+                        .hint(format!("FROM {} AS name", image.text)),
+                );
             }
         };
         Ok(InstructionKind::From(From {
@@ -318,7 +333,12 @@ impl Argument<'_> {
 
     /// The heredoc that a source word is.
     fn inline_source(&self, source: &Spanned<String>) -> Option<InlineSource> {
-        let doc = self.heredocs.iter().find(|doc| doc.span == source.span)?;
+        let start = source.span.start;
+        let found = self
+            .heredocs
+            .binary_search_by_key(&start, |doc| doc.span.start);
+        let doc = self.heredocs.get(found.ok()?);
+        let doc = doc.filter(|doc| doc.span == source.span)?;
         Some(InlineSource {
             name: Spanned::new(doc.name.clone(), source.span),
             body: doc.content(),
@@ -377,6 +397,7 @@ impl Argument<'_> {
             _ => {
                 return Err(self
                     .error(format!("unknown type {:?} of HEALTHCHECK", kind.text))
+                    .nearest(kind.text, ["CMD", "NONE"])
                     .hint("HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"));
             }
         };
@@ -417,6 +438,7 @@ fn choice<T: Copy>(
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             let message = format!("unknown value {:?}", flag.value);
             Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message)
+                .nearest(&flag.value, names.iter().copied())
                 .hint(format!("known values: {}", names.join(", "))))
         }
     }

@@ -40,6 +40,25 @@ impl Heredoc {
             line == self.name
         }
     }
+
+    /// Why `line`, which does not end the body, was probably meant to.
+    pub(super) fn almost_ends_with(&self, line: &str) -> Option<&'static str> {
+        let word = line.trim();
+        if word == self.name {
+            let tabs = line.trim_start_matches('\t') == self.name;
+            return Some(match tabs {
+                true => "write <<- to allow tabs before the delimiter",
+                false => "no white space may stand around the delimiter",
+            });
+        }
+        if !word.is_empty() && word.eq_ignore_ascii_case(&self.name) {
+            return Some("the case of the delimiter counts");
+        }
+        let alike = self.name.len() > 2
+            && word.len() > 2
+            && super::nearest(word, [self.name.as_str()]).is_some();
+        alike.then_some("the delimiter must be written as it was at the start")
+    }
 }
 
 /// The heredocs that a line opens, their bodies still empty.

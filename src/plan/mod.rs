@@ -20,6 +20,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod words;
 
 pub use environment::Environment;
 pub use options::PlanOptions;
