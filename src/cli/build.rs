@@ -114,8 +114,9 @@ fn read_stdin() -> Result<String> {
         let message = format!("the Dockerfile on stdin is larger than {MAX_DOCKERFILE} bytes");
         return Err(UsageError(message).into());
     }
-    String::from_utf8(bytes)
-        .map_err(|_| UsageError("the Dockerfile on stdin is not UTF-8 text".into()).into())
+    context::decode(bytes).map_err(|reason| {
+        UsageError(format!("cannot read the Dockerfile on stdin: {reason}")).into()
+    })
 }
 
 /// Writes the id file and the metadata file, and stdout's one line.

@@ -24,6 +24,9 @@ pub(super) struct SourceText {
     pub(super) text: String,
 }
 
+/// How many errors of one file are shown: what is no Dockerfile has one in every line.
+const MOST_SHOWN: usize = 20;
+
 /// Errors shown at the lines of the Dockerfile that they concern.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
@@ -34,11 +37,18 @@ pub(super) struct Diagnostics {
 impl Diagnostics {
     /// Errors of the Dockerfile itself.
     pub(super) fn new(source: &SourceText, found: Vec<Diagnostic>) -> Self {
-        let color = std::io::stderr().is_terminal();
-        let rendered: Vec<String> = found
+        let color = is_coloured();
+        let mut rendered: Vec<String> = found
             .iter()
+            .take(MOST_SHOWN)
             .map(|diagnostic| render(diagnostic, &source.name, &source.text, color))
             .collect();
+        if found.len() > MOST_SHOWN {
+            rendered.push(format!(
+                "error: {} more like these",
+                found.len() - MOST_SHOWN
+            ));
+        }
         Self {
             rendered: rendered.join("\n\n"),
             cause: None,
@@ -71,6 +81,13 @@ impl Diagnostics {
     }
 }
 
+/// Colours are for terminals whose user does not mind (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    !refused && !dumb && std::io::stderr().is_terminal()
+}
+
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rendered)
@@ -83,7 +100,8 @@ impl std::error::Error for Diagnostics {
     }
 }
 
-/// Without what could steer a terminal: a step's output is shown as it was written.
+/// Without what could steer a terminal: names of files and images, and a step's output, are shown as
+/// they were written otherwise.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
@@ -94,7 +112,7 @@ fn printable(text: &str) -> String {
 pub(super) fn tell(error: &anyhow::Error) {
     match error.downcast_ref::<Diagnostics>() {
         Some(diagnostics) => eprintln!("{diagnostics}"),
-        None => eprintln!("error: {}", in_one(error)),
+        None => eprintln!("error: {}", printable(&in_one(error))),
     }
 }
 

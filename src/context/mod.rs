@@ -11,4 +11,4 @@ mod open;
 
 pub use glob::{Glob, GlobError};
 pub use ignore::{IgnoreError, IgnoreFile, Verdict};
-pub use open::{Context, ContextError, Dockerfile, Stdin, read_dockerfile};
+pub use open::{Context, ContextError, Dockerfile, Stdin, decode, read_dockerfile};

@@ -233,7 +233,7 @@ impl Argument<'_> {
                     word.text, self.keyword
                 ),
             )
-            .hint("put a value that holds spaces in double quotes")
+            .hint("put a value that holds spaces in double quotes, and no space beside =")
         })?;
         if at == 0 {
             return Err(blank_name(word, self.keyword));
@@ -259,6 +259,7 @@ impl Argument<'_> {
                 .map(MountFlag::read)
                 .collect::<Result<_, _>>()?,
             network: choice(
+                "network",
                 flags.text("network"),
                 &[
                     ("default", NetworkMode::Default),
@@ -267,6 +268,7 @@ impl Argument<'_> {
                 ],
             )?,
             security: choice(
+                "security",
                 flags.text("security"),
                 &[
                     ("sandbox", SecurityMode::Sandbox),
@@ -386,6 +388,7 @@ impl Argument<'_> {
     fn healthcheck(&self, flags: &Flags) -> Parsed {
         let (kind, rest) = self.head.rest.split(char::is_whitespace);
         let rest = rest.filter(|rest| !rest.text.is_empty());
+        let usage = "HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE";
         let check = match (kind.text.to_ascii_uppercase().as_str(), rest) {
             ("NONE", None) => Healthcheck::None,
             ("NONE", Some(_)) => return Err(self.error("HEALTHCHECK NONE takes no arguments")),
@@ -395,10 +398,15 @@ impl Argument<'_> {
                 options: healthcheck_options(flags)?,
             },
             _ => {
-                return Err(self
-                    .error(format!("unknown type {:?} of HEALTHCHECK", kind.text))
-                    .nearest(kind.text, ["CMD", "NONE"])
-                    .hint("HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"));
+                let message = match kind.text {
+                    "" => "HEALTHCHECK needs CMD or NONE".to_owned(),
+                    text => format!("unknown type {text:?} of HEALTHCHECK"),
+                };
+                let mut error = self.error(message).nearest(kind.text, ["CMD", "NONE"]);
+                if !kind.text.is_empty() {
+                    error.labels[0].span = kind.span();
+                }
+                return Err(error.hint(usage));
             }
         };
         Ok(InstructionKind::Healthcheck(check))
@@ -426,6 +434,7 @@ fn stage_name(part: Part<'_>) -> Result<Spanned<String>, Diagnostic> {
 }
 
 fn choice<T: Copy>(
+    name: &str,
     flag: Option<Spanned<String>>,
     known: &[(&str, T)],
 ) -> Result<Option<Spanned<T>>, Diagnostic> {
@@ -436,7 +445,7 @@ fn choice<T: Copy>(
         Some((_, value)) => Ok(Some(Spanned::new(*value, flag.span))),
         None => {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            let message = format!("unknown value {:?}", flag.value);
+            let message = format!("unknown value {:?} of --{name}", flag.value);
             Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message)
                 .nearest(&flag.value, names.iter().copied())
                 .hint(format!("known values: {}", names.join(", "))))

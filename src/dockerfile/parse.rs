@@ -332,6 +332,10 @@ fn build(
 ) -> Result<Instruction, Diagnostic> {
     let head = split_head(line, escape);
     let keyword = head.keyword.text.to_uppercase();
+    if let Some(span) = head.open_flag {
+        let message = "a quote in this flag is not closed";
+        return Err(Diagnostic::error(DiagnosticKind::Flag, span, message));
+    }
     let kind = if keyword == "ONBUILD" {
         read_onbuild(&head, &heredocs, lines, escape)?
     } else {

@@ -142,7 +142,9 @@ fn hint(error: &ExpandError) -> Option<&'static str> {
         ExpandError::OpenQuote(_) => {
             Some("close it, or write the escape character before a quote that is meant literally")
         }
-        ExpandError::Missing('}') => Some("to write the text ${ itself, put it in single quotes"),
+        ExpandError::Missing('}') => {
+            Some("close it with }; a form that holds white space must stand in double quotes")
+        }
         ExpandError::Missing(_) => Some("both slashes are needed: ${name/pattern/replacement}"),
         ExpandError::BadSubstitution => {
             Some("${name}, or ${name:-text}; names are letters, digits and _")
