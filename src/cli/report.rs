@@ -1,5 +1,6 @@
 //! Errors as people read them, and the class each belongs to.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal as _;
 
@@ -83,9 +84,12 @@ impl Diagnostics {
 
 /// Colours are for terminals whose user does not mind (<https://no-color.org>).
 fn is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-    !refused && !dumb && std::io::stderr().is_terminal()
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    wants_colour(&variable("NO_COLOR"), &variable("TERM")) && std::io::stderr().is_terminal()
+}
+
+fn wants_colour(no_color: &OsStr, term: &OsStr) -> bool {
+    no_color.is_empty() && term != "dumb"
 }
 
 impl fmt::Display for Diagnostics {
@@ -244,4 +248,49 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
         StorageFull | QuotaExceeded | ReadOnlyFilesystem
     )
     .then_some(Class::Environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::Span;
+
+    #[test]
+    fn colours_can_be_refused() {
+        for (no_color, term, expected) in [
+            ("", "xterm", true),
+            ("", "", true),
+            ("1", "xterm", false),
+            ("", "dumb", false),
+        ] {
+            assert_eq!(wants_colour(no_color.as_ref(), term.as_ref()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_dockerfile_is_not_told_line_by_line() {
+        let text = "nonsense\n".repeat(1000);
+        let found = crate::dockerfile::parse(&text).unwrap_err();
+        let source = SourceText {
+            name: "Dockerfile".into(),
+            text,
+        };
+        let told = Diagnostics::new(&source, found).to_string();
+        assert_eq!(told.matches("unknown instruction").count(), MOST_SHOWN);
+        assert!(told.ends_with("error: 980 more like these"), "{told}");
+    }
+
+    #[test]
+    fn the_name_of_a_file_does_not_steer_a_terminal() {
+        let source = SourceText {
+            name: "\u{1b}[2J\u{9b}2Jf".into(),
+            text: "x".into(),
+        };
+        let found = Diagnostic::error(DiagnosticKind::Syntax, Span::new(0, 1), "wrong");
+        let told = Diagnostics::new(&source, vec![found]).to_string();
+        assert!(
+            !told.contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use super::instruction::{Instruction, InstructionKind, KEYWORDS, OnBuild};
 use super::span::{Joined, Lines, Part, Span};
 use super::split::{Head, json_strings, split_head};
 
-/// The longest line, newline included.
+/// The longest line, without its newline.
 const LONGEST_LINE: usize = 65535;
 
 /// A parsed file.
@@ -177,12 +177,10 @@ impl<'a> Reader<'a> {
         let offset = self.at;
         self.at += whole.len();
         self.number += 1;
-        if whole.len() > LONGEST_LINE {
+        let length = whole.strip_suffix('\n').unwrap_or(whole).len();
+        if length > LONGEST_LINE {
             let span = Span::new(offset, offset + whole.trim_end().len());
-            let message = format!(
-                "this line has {} bytes, the limit is {LONGEST_LINE}",
-                whole.len()
-            );
+            let message = format!("this line has {length} bytes, the limit is {LONGEST_LINE}");
             let error = Diagnostic::error(DiagnosticKind::Syntax, span, message)
                 .hint("break it with an escape character at the end, or COPY its text from a file");
             self.too_long.get_or_insert(error);

@@ -1,5 +1,9 @@
 //! Tests of planning and evaluation together, by section of the specification.
 
+mod large;
+mod stages;
+mod variables;
+
 use super::*;
 use crate::dockerfile::{Diagnostic, parse};
 use crate::image::ImageConfig;

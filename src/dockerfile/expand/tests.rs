@@ -44,6 +44,126 @@ fn s3_plain_names() {
 }
 
 #[test]
+fn s3_a_digit_takes_digits_only_and_a_sign_stands_alone() {
+    check(&[
+        ("$1x", "x"),
+        ("$12_", "_"),
+        ("${1}x", "x"),
+        ("$0", ""),
+        ("$$$$", ""),
+        ("$@x", "x"),
+        ("$*$#$?$-$!", ""),
+        ("${@}${*}${?}", ""),
+        ("$_", ""),
+        ("$x_y", ""),
+        ("$(x)", "$(x)"),
+        ("$=", "$="),
+        ("a$", "a$"),
+    ]);
+}
+
+#[test]
+fn s3_unset_is_empty() {
+    check(&[("a${u}b", "ab"), ("$u", ""), ("\"$u\"", ""), ("'$u'", "$u")]);
+}
+
+#[test]
+fn s3_a_default_may_hold_quotes_escapes_and_further_defaults() {
+    check(&[
+        ("${u:-'$x'}", "$x"),
+        ("${u:-\"$x b\"}", "foo b"),
+        ("${u:-\\$x}", "$x"),
+        ("${u:-a${e:-b${v-c}}}", "abc"),
+        ("${u:+${x?}}", ""),
+        ("${x:+${u:-d}}", "d"),
+    ]);
+    assert_eq!(
+        expand_word("\"${u:-it's}\"", '\\', &env),
+        Err(ExpandError::OpenQuote("single")),
+        "single quotes count inside a form, even in double quotes"
+    );
+    check(&[("\"${x:+'q'}\"", "q"), ("\"${u-\\}}\"", "}")]);
+}
+
+#[test]
+fn s3_patterns_know_star_question_mark_and_escapes_only() {
+    check(&[
+        ("${file#a.t[a]r}", "a.tar.gz"),
+        ("${file#?}", ".tar.gz"),
+        ("${file##*.}", "gz"),
+        ("${file#\\*}", "a.tar.gz"),
+        ("${file%.??}", "a.tar"),
+        ("${file/./\\}}", "a\\}tar.gz"),
+        ("${path/\\/usr/}", "/local/bin"),
+        ("${path/u*l/X}", "/X/bin"),
+        ("${path//[a-z]/X}", "/usr/local/bin"),
+        ("${sp/ /_}", "a_b"),
+        ("${x#$x}", ""),
+        ("${x#\"f\"}", "oo"),
+        ("${u#*}${u%%*}${u//?/x}", ""),
+    ]);
+    for word in ["${x#\\a}", "${x%\\[}", "${x/\\n/}", "${x//\\d/}"] {
+        let found = expand_word(word, '\\', &env);
+        assert!(
+            matches!(found, Err(ExpandError::Pattern { .. })),
+            "{word}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn s3_a_replacement_may_be_empty_but_not_missing() {
+    check(&[
+        ("${x/f/}", "oo"),
+        ("${x//o/}", "f"),
+        ("${x/z/y}", "foo"),
+        ("${e//a/b}", ""),
+    ]);
+    for word in ["${x/f}", "${x/f", "${x/f/", "${x//f}", "${x/}"] {
+        let found = expand_word(word, '\\', &env);
+        assert!(
+            matches!(found, Err(ExpandError::Missing(_))),
+            "{word}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn s3_what_is_wrong_without_variables() {
+    for word in ["${}", "'a", "\"a", "${x^}", "${x/b}", "${x#\\a}", "${u:-"] {
+        assert!(check_word(word, '\\').is_err(), "{word}");
+    }
+    // What another value may mend, or what only a value can break, is left for later.
+    for word in ["${u:?gone}", "${x#'\\'$p}", "$u", "${x//o/$u}"] {
+        assert_eq!(check_word(word, '\\'), Ok(()), "{word}");
+    }
+    assert!(check_heredoc("it's \"fine\" ${x}\n").is_ok());
+    assert!(check_heredoc("${x^}\n").is_err());
+}
+
+#[test]
+fn s3_growth_is_bounded() {
+    let long = |_: &str| Some("x".repeat(100_000));
+    assert!(expand_word("$a$a", '\\', &long).is_ok());
+    for word in [
+        "$a".repeat(20),
+        format!("\"{}\"", "$a".repeat(20)),
+        "${a//x/$a}".to_owned(),
+    ] {
+        assert_eq!(
+            expand_word(&word, '\\', &long),
+            Err(ExpandError::TooLong),
+            "{word}"
+        );
+    }
+    let text = "x".repeat(4 << 20);
+    assert_eq!(
+        expand_word(&text, '\\', &long).as_deref(),
+        Ok(text.as_str())
+    );
+}
+
+#[test]
 fn s3_default_operators() {
     check(&[
         ("${u:-w}", "w"),
