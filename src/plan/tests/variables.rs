@@ -9,7 +9,10 @@ fn result(text: &str, build_args: &[(&str, &str)], base: &ImageConfig) -> Option
     state.environment().get("R").map(str::to_owned)
 }
 
-fn check(cases: &[(&str, &[(&str, &str)], Option<&str>)]) {
+/// Instructions, build arguments, and the variable `R` after them.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<&'a str>);
+
+fn check(cases: &[Case<'_>]) {
     for (text, build_args, expected) in cases {
         let found = result(text, build_args, &ImageConfig::default());
         assert_eq!(found.as_deref(), *expected, "{text} with {build_args:?}");
@@ -368,13 +371,8 @@ fn s4_scanner_arguments_are_never_in_the_environment() {
 
 #[test]
 fn s4_path_is_added_only_if_the_base_has_none() {
-    let env = |json: &str| {
-        StageState::from_image(
-            &plan_with("FROM b", &options(&[], None)).unwrap(),
-            &plan_with("FROM b", &options(&[], None)).unwrap().stages()[0],
-            Some(&base(json)),
-        )
-    };
+    let plan = plan_with("FROM b", &options(&[], None)).unwrap();
+    let env = |json: &str| StageState::from_image(&plan, &plan.stages()[0], Some(&base(json)));
     let path = format!("PATH={DEFAULT_PATH}");
     let state = env(r#"{"config":{"Env":["A=1"]}}"#);
     assert_eq!(state.config().config.env, ["A=1", &path]);
