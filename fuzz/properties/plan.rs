@@ -71,7 +71,9 @@ fn evaluate(plan: &Plan) -> Result<(), Diagnostic> {
 fn start(plan: &Plan, stage: &Stage, done: &BTreeMap<usize, StageState>) -> StageState {
     match &stage.base {
         Base::Scratch => StageState::from_image(plan, stage, None),
-        Base::Image { .. } => StageState::from_image(plan, stage, Some(&ImageConfig::default())),
+        Base::Image { .. } | Base::Files(_) => {
+            StageState::from_image(plan, stage, Some(&ImageConfig::default()))
+        }
         Base::Stage(index) => StageState::from_stage(plan, stage, &done[index]),
     }
 }

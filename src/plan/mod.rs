@@ -5,6 +5,7 @@
 //! of one stage once its base is known and yields typed [`Step`]s. Neither does any I/O.
 
 mod config;
+mod contexts;
 mod environment;
 mod globals;
 mod graph;
@@ -22,6 +23,7 @@ mod tests;
 mod transfer;
 mod words;
 
+pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;
 pub use options::PlanOptions;
 pub use reference::Source;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use super::contexts::{ContextKind, Contexts};
 use super::environment::Environment;
 use super::globals::{expand_global, global_args, unused_build_args};
 use super::graph::{check_cycles, check_needed, prune};
@@ -47,6 +48,8 @@ pub struct Stage {
     pub base: Base,
     /// The platform it is built for.
     pub platform: Platform,
+    /// Whether a named context stands in its place, so that it is nothing but its base.
+    pub replaced: bool,
     /// Everything after its `FROM`.
     pub instructions: Vec<Instruction>,
     /// The stages it needs, ascending, without duplicates.
@@ -66,11 +69,13 @@ pub enum Base {
     Stage(usize),
     /// An image.
     Image {
-        /// The reference, variables expanded.
+        /// The reference, variables expanded; or `oci-layout://DIR[:TAG]`.
         reference: String,
         /// The platform to look for.
         platform: Platform,
     },
+    /// The files of a named context, by its number.
+    Files(usize),
 }
 
 impl Plan {
@@ -79,6 +84,10 @@ impl Plan {
         let (head, bodies) = split_stages(&dockerfile.instructions);
         let names = Names {
             names: bodies.iter().map(|body| body.name()).collect(),
+            contexts: Contexts {
+                list: options.contexts.clone(),
+                platform: Some(options.platform.clone()),
+            },
         };
         let escape = dockerfile.directives.escape;
         let mut errors = Vec::new();
@@ -103,7 +112,7 @@ impl Plan {
         });
         let (mut all, wrong) = build_stages(&shared, &bodies);
         errors.extend(wrong);
-        inherit_triggers(&mut all);
+        inherit_triggers(&shared.names, &mut all);
         check_cycles(&all, &shared.names).unwrap_or_else(|wrong| errors.extend(wrong));
         let needed = prune(&all, target);
         check_needed(&needed, &shared.names).unwrap_or_else(|wrong| add_new(&mut errors, wrong));
@@ -264,6 +273,10 @@ fn build_stages(shared: &Shared, bodies: &[Body<'_>]) -> (Vec<Stage>, Vec<Diagno
     for (index, body) in bodies.iter().enumerate() {
         match read_base(shared, index, body.from, &stages) {
             Ok((base, platform)) => {
+                if let Some(stage) = replaced(shared, index, body, &platform) {
+                    stages.push(stage);
+                    continue;
+                }
                 let (references, wrong) = own_references(shared, &body.rest);
                 errors.extend(wrong);
                 stages.push(make_stage(index, body, base, platform, references));
@@ -292,6 +305,7 @@ fn make_stage(
         from: body.instruction.clone(),
         base,
         platform,
+        replaced: false,
         instructions: body.rest.clone(),
         depends_on: Vec::new(),
         images: Vec::new(),
@@ -350,12 +364,36 @@ fn read_base(
     let base = match parent {
         Some(index) => Base::Stage(index),
         None if reference == "scratch" => Base::Scratch,
-        None => Base::Image {
-            reference,
-            platform: platform.clone(),
+        None => match shared.names.contexts.find(&reference, Some(&platform)) {
+            Some(kind) => named_base(kind, &platform),
+            None => Base::Image {
+                reference,
+                platform: platform.clone(),
+            },
         },
     };
     Ok((base, platform))
+}
+
+fn named_base(kind: &ContextKind, platform: &Platform) -> Base {
+    match kind {
+        ContextKind::Files(number) => Base::Files(*number),
+        ContextKind::Image(reference) => Base::Image {
+            reference: reference.clone(),
+            platform: platform.clone(),
+        },
+    }
+}
+
+/// The stage that a named context is in the place of `body`, if there is one of its name (S5).
+fn replaced(shared: &Shared, index: usize, body: &Body<'_>, platform: &Platform) -> Option<Stage> {
+    let contexts = &shared.names.contexts;
+    let kind = contexts.find(&body.name()?, Some(platform))?;
+    let base = named_base(kind, platform);
+    let mut stage = make_stage(index, body, base, platform.clone(), Vec::new());
+    stage.instructions = Vec::new();
+    stage.replaced = true;
+    Some(stage)
 }
 
 fn read_platform(shared: &Shared, from: &From) -> Result<Option<Platform>, Diagnostic> {
@@ -409,10 +447,7 @@ fn own_references(
 }
 
 /// A stage built on a stage replays that stage's `ONBUILD`, so it needs what they need.
-fn inherit_triggers(stages: &mut [Stage]) {
-    let names = Names {
-        names: stages.iter().map(|stage| stage.name.clone()).collect(),
-    };
+fn inherit_triggers(names: &Names, stages: &mut [Stage]) {
     for index in 0..stages.len() {
         let Base::Stage(parent) = stages[index].base else {
             continue;
