@@ -2,7 +2,7 @@
 
 use super::text;
 use crate::dockerfile::expand::{
-    ExpandError, check_heredoc, check_word, expand_heredoc, expand_word, expand_words,
+    ExpandError, check_heredoc, check_word, expand_heredoc, expand_word, expand_words, wrong_part,
 };
 
 /// By how much a result may be longer than the text.
@@ -18,7 +18,15 @@ pub fn check(data: &[u8]) {
     let env = |name: &str| variable(*choice, name);
     let whole = expand_word(&word, escape, &env);
     check_bounds(&word, &whole);
-    check_promise(&check_word(&word, escape), &whole);
+    let promise = check_word(&word, escape);
+    if promise.is_err() {
+        let part = wrong_part(&word, escape, true).expect("no part is wrong");
+        assert!(
+            word.get(part.clone()).is_some_and(|part| !part.is_empty()),
+            "{part:?}"
+        );
+    }
+    check_promise(&promise, &whole);
     check_words(&whole, &expand_words(&word, escape, &env));
     let body = expand_heredoc(&word, &env);
     check_bounds(&word, &body);

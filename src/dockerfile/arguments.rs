@@ -344,6 +344,7 @@ impl Argument<'_> {
         Some(InlineSource {
             name: Spanned::new(doc.name.clone(), source.span),
             body: doc.content(),
+            place: doc.place,
             expand: doc.expand,
         })
     }

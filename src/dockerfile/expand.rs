@@ -1,5 +1,7 @@
 //! Word expansion: `$v`, `${v}` with its operators, quotes and escapes (S3).
 
+use std::ops::Range;
+
 use super::pattern::{Pattern, PatternError};
 
 /// How deep `${a:-${b:-…}}` may nest.
@@ -100,6 +102,27 @@ pub fn check_heredoc(body: &str) -> Result<(), ExpandError> {
     }
 }
 
+/// Where in `text`, of which [`check_word`] or (without `quotes`) [`check_heredoc`] found something
+/// wrong, the form or quote stands that is.
+pub fn wrong_part(text: &str, escape: char, quotes: bool) -> Option<Range<usize>> {
+    let env = |_: &str| None;
+    let mut expander = Expander::new(text, escape, &env, quotes);
+    expander.until(None, false).err()?;
+    let left = |letters: &Letters<'_>| letters.clone().map(char::len_utf8).sum::<usize>();
+    let start = text.len() - left(&expander.form);
+    let end = text.len() - left(&expander.letters);
+    // Reading stopped in the middle; people see the whole form.
+    let (form, rest) = (&text[start..end], &text[end..]);
+    let close = rest.find(|c: char| c == '}' || c.is_whitespace());
+    let close = close.filter(|at| rest[*at..].starts_with('}'));
+    match close {
+        Some(at) if form.starts_with("${") && !form.contains('}') => Some(start..end + at + 1),
+        _ => Some(start..end),
+    }
+}
+
+type Letters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
 /// Text, and the same text cut into words as it grows.
 #[derive(Default)]
 struct Output {
@@ -141,7 +164,9 @@ impl Output {
 }
 
 struct Expander<'a> {
-    letters: std::iter::Peekable<std::str::Chars<'a>>,
+    letters: Letters<'a>,
+    /// From where on the form or quote stands that is being read, if it is in no other.
+    form: Letters<'a>,
     escape: char,
     env: Lookup<'a>,
     quotes: bool,
@@ -156,6 +181,7 @@ impl<'a> Expander<'a> {
     fn new(text: &'a str, escape: char, env: Lookup<'a>, quotes: bool) -> Self {
         Self {
             letters: text.chars().peekable(),
+            form: text.chars().peekable(),
             escape,
             env,
             quotes,
@@ -168,7 +194,14 @@ impl<'a> Expander<'a> {
     /// Up to and including `stop`, or to the end. With `raw` escape characters stay.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<Output, ExpandError> {
         let mut out = Output::default();
-        while let Some(letter) = self.letters.next() {
+        loop {
+            let here = self.letters.clone();
+            let Some(letter) = self.letters.next() else {
+                break;
+            };
+            if stop.is_none() && matches!(letter, '$' | '\'' | '"') {
+                self.form = here;
+            }
             match letter {
                 letter if Some(letter) == stop => return Ok(out),
                 '$' => {

@@ -15,6 +15,8 @@ pub struct Heredoc {
     pub expand: bool,
     /// The lines up to the delimiter, as they stand in the file.
     pub body: String,
+    /// Where the body stands.
+    pub place: Span,
     /// Where the redirection stands.
     pub span: Span,
 }
@@ -102,6 +104,7 @@ pub(super) fn read_heredoc(word: Part<'_>) -> Option<Heredoc> {
         descriptor,
         strip_tabs,
         body: String::new(),
+        place: Span::default(),
         span: word.span(),
     })
 }

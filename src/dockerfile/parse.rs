@@ -279,6 +279,7 @@ impl<'a> Reader<'a> {
 
     fn read_body(&mut self, heredoc: &mut Heredoc) -> Result<(), Diagnostic> {
         let mut near: Option<(Line<'a>, &'static str)> = None;
+        heredoc.place = Span::new(self.at, self.at);
         while let Some(line) = self.next_line() {
             if heredoc.ends_with(line.whole) {
                 return Ok(());
@@ -287,6 +288,7 @@ impl<'a> Reader<'a> {
                 near = heredoc.almost_ends_with(line.text).map(|why| (line, why));
             }
             heredoc.body.push_str(line.whole);
+            heredoc.place.end = self.at;
         }
         let message = format!("this heredoc has no end: no line is {:?}", heredoc.name);
         let error = Diagnostic::error(DiagnosticKind::Heredoc, heredoc.span, message);

@@ -4,11 +4,13 @@
 //! Most mistakes need none of that to be seen: they are looked for in every needed stage beforehand, and
 //! told together.
 
+use std::ops::Range;
+
 use super::stages::{Plan, Stage};
 use super::state::StageState;
-use crate::dockerfile::expand::{ExpandError, check_heredoc, check_word};
+use crate::dockerfile::expand::{ExpandError, check_heredoc, check_word, wrong_part};
 use crate::dockerfile::{
-    ArgItem, Diagnostic, DiagnosticKind, Instruction, InstructionKind, Spanned, Transfer,
+    ArgItem, Diagnostic, DiagnosticKind, Instruction, InstructionKind, Span, Spanned, Transfer,
 };
 
 /// Looks through every stage that the target needs.
@@ -37,7 +39,12 @@ fn check_syntax(plan: &Plan, instruction: &Instruction) -> Vec<Diagnostic> {
         .into_iter()
         .filter_map(|word| {
             let error = check_word(&word.value, escape).err()?;
-            Some(expand_error(word, &error))
+            let part = wrong_part(&word.value, escape, true);
+            let span = narrow(word.span, word.value.len(), part).unwrap_or(word.span);
+            Some(expand_error(
+                &Spanned::new(word.value.clone(), span),
+                &error,
+            ))
         })
         .collect();
     match &instruction.kind {
@@ -64,11 +71,20 @@ fn check_syntax(plan: &Plan, instruction: &Instruction) -> Vec<Diagnostic> {
 fn check_bodies(transfer: &Transfer) -> impl Iterator<Item = Diagnostic> + '_ {
     transfer.inline.iter().filter_map(|file| {
         let error = check_heredoc(&file.body).err().filter(|_| file.expand)?;
+        let part = wrong_part(&file.body, '\\', false)?;
+        let text = file.body.get(part.clone()).unwrap_or(&file.body).to_owned();
+        let place = narrow(file.place, file.body.len(), Some(part));
         Some(expand_error(
-            &Spanned::new(file.body.clone(), file.name.span),
+            &Spanned::new(text, place.unwrap_or(file.name.span)),
             &error,
         ))
     })
+}
+
+/// The `part` of a text of `length` bytes that stands at `span`, if it stands there in one piece.
+fn narrow(span: Span, length: usize, part: Option<Range<usize>>) -> Option<Span> {
+    let part = part.filter(|_| span.end - span.start == length)?;
+    Some(Span::new(span.start + part.start, span.start + part.end))
 }
 
 /// The words of an instruction that are expanded, values of mounts and bodies of heredocs left out.

@@ -142,6 +142,23 @@ fn s3_what_is_wrong_without_variables() {
 }
 
 #[test]
+fn the_part_that_is_wrong() {
+    for (word, part) in [
+        ("a${x^^}b", "${x^^}"),
+        ("$x 'b' ${}", "${}"),
+        ("a\"b ${x:-c} d", "\"b ${x:-c} d"),
+        ("it's", "'s"),
+        ("${x:-${u^}} ${y^}", "${x:-${u^}"),
+        ("${x", "${x"),
+        ("\u{e9}${x:0:3}\u{e9}", "${x:0:3}"),
+    ] {
+        let found = wrong_part(word, '\\', true).map(|range| &word[range]);
+        assert_eq!(found, Some(part), "{word}");
+    }
+    assert_eq!(wrong_part("${x:-fine}", '\\', true), None);
+}
+
+#[test]
 fn s3_growth_is_bounded() {
     let long = |_: &str| Some("x".repeat(100_000));
     assert!(expand_word("$a$a", '\\', &long).is_ok());
