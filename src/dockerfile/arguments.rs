@@ -203,6 +203,7 @@ impl Argument<'_> {
             return Ok(vec![KeyValue {
                 key: key.owned(),
                 value: value.owned(),
+                legacy: true,
             }]);
         }
         words.into_iter().map(|word| self.pair(word)).collect()
@@ -226,6 +227,7 @@ impl Argument<'_> {
         Ok(KeyValue {
             key: word.slice(0..at).owned(),
             value: word.from(at + 1).owned(),
+            legacy: false,
         })
     }
 

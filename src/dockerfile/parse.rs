@@ -2,10 +2,10 @@
 
 use super::arguments::{Argument, parse_argument};
 use super::diagnostic::{Diagnostic, DiagnosticKind};
-use super::directive::{Directives, read_directives};
+use super::directive::{Directives, foreign_syntax, read_directives};
 use super::heredoc::{Heredoc, find_heredocs};
 use super::instruction::{Instruction, InstructionKind, OnBuild};
-use super::span::{Joined, Lines, Part, Span};
+use super::span::{Joined, Lines, Part, Span, Spanned};
 use super::split::{Head, json_strings, split_head};
 
 /// The longest line, newline included.
@@ -18,8 +18,6 @@ pub struct Dockerfile {
     pub directives: Directives,
     /// Its instructions, in order; the first that is not `ARG` is `FROM`.
     pub instructions: Vec<Instruction>,
-    /// Advice.
-    pub warnings: Vec<Diagnostic>,
 }
 
 /// Parses a Dockerfile. The error holds everything that is wrong, in the order of the file.
@@ -27,6 +25,7 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
     let directives = read_directives(&text[start..], start).map_err(|error| vec![error])?;
     let mut reader = Reader::new(text, start, directives.escape);
+    reader.directives_end = directives.end;
     let mut instructions = Vec::new();
     let mut errors = Vec::new();
     while let Some(result) = reader.next_instruction() {
@@ -37,14 +36,16 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     }
     errors.extend(check_order(&instructions, errors.is_empty(), text));
     if errors.is_empty() {
-        Ok(Dockerfile {
+        return Ok(Dockerfile {
             directives,
             instructions,
-            warnings: reader.warnings,
-        })
-    } else {
-        Err(errors)
+        });
     }
+    if let (Some(frontend), Some(first)) = (foreign_syntax(&text[start..]), errors.first_mut()) {
+        let hint = format!("the file is written for {frontend}; only Dockerfiles can be read");
+        first.hints.push(hint);
+    }
+    Err(errors)
 }
 
 /// Parses the text of an `ONBUILD` trigger from an image's configuration.
@@ -153,7 +154,10 @@ struct Reader<'a> {
     /// The number of the line last read.
     number: usize,
     escape: char,
-    warnings: Vec<Diagnostic>,
+    /// Where the directives end: they are no comments.
+    directives_end: usize,
+    /// The comment lines directly above the line to be read.
+    comments: Vec<Spanned<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -163,7 +167,8 @@ impl<'a> Reader<'a> {
             at: start,
             number: 0,
             escape,
-            warnings: Vec::new(),
+            directives_end: 0,
+            comments: Vec::new(),
         }
     }
 
@@ -199,22 +204,48 @@ impl<'a> Reader<'a> {
                 Ok(line) => line?,
                 Err(error) => return Some(Err(error)),
             };
-            if line.is_blank() || line.is_comment() {
+            if line.is_comment() {
+                self.remember(line);
                 continue;
             }
-            let joined = match self.join(line) {
+            let comments = std::mem::take(&mut self.comments);
+            if line.is_blank() {
+                continue;
+            }
+            let (joined, blank_lines) = match self.join(line) {
                 Ok(joined) => joined,
                 Err(error) => return Some(Err(error)),
             };
             if !joined.text.trim().is_empty() {
-                return Some(self.read(&joined, line.number));
+                let read = self.read(&joined, line.number);
+                return Some(read.map(|instruction| Instruction {
+                    comments,
+                    blank_lines,
+                    ..instruction
+                }));
             }
         }
     }
 
-    /// Appends continuation lines to `first`.
-    fn join(&mut self, first: Line<'a>) -> Result<Joined, Diagnostic> {
+    /// Keeps the comment `line` for the instruction that may follow.
+    fn remember(&mut self, line: Line<'a>) {
+        if line.offset < self.directives_end {
+            return;
+        }
+        let Some((before, text)) = line.text.split_once('#') else {
+            return;
+        };
+        let lead = before.len() + 1 + (text.len() - text.trim_start().len());
+        let start = line.offset + lead;
+        let text = text.trim();
+        let span = Span::new(start, start + text.len());
+        self.comments.push(Spanned::new(text.to_owned(), span));
+    }
+
+    /// Appends continuation lines to `first`; also gives the places of blank lines among them.
+    fn join(&mut self, first: Line<'a>) -> Result<(Joined, Vec<Span>), Diagnostic> {
         let mut joined = Joined::default();
+        let mut blank_lines = Vec::new();
         let lead = first.text.len() - first.text.trim_start().len();
         let (piece, mut more) = continued(&first.text[lead..], self.escape);
         joined.push(piece, first.offset + lead);
@@ -226,17 +257,14 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if line.is_blank() {
-                let span = Span::new(line.offset, line.offset);
-                let warning = Diagnostic::warning(span, "empty continuation line");
-                self.warnings
-                    .push(warning.hint("remove it, or put a comment in its place"));
+                blank_lines.push(Span::new(line.offset, line.offset));
                 continue;
             }
             let (piece, goes_on) = continued(line.text, self.escape);
             joined.push(piece, line.offset);
             more = goes_on;
         }
-        Ok(joined)
+        Ok((joined, blank_lines))
     }
 
     fn read(&mut self, joined: &Joined, first: usize) -> Result<Instruction, Diagnostic> {
@@ -321,6 +349,8 @@ fn build(
         keyword: head.keyword.owned(),
         text: line.text.to_owned(),
         heredocs,
+        comments: Vec::new(),
+        blank_lines: Vec::new(),
         kind,
         trigger: None,
     })

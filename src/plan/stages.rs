@@ -19,7 +19,6 @@ pub struct Plan {
     pub(super) shared: Arc<Shared>,
     all: Vec<Stage>,
     needed: Vec<Stage>,
-    warnings: Vec<Diagnostic>,
     unused_build_args: Vec<String>,
 }
 
@@ -95,7 +94,6 @@ impl Plan {
         let needed = prune(&all, target);
         check_needed(&needed, &shared.names)?;
         Ok(Self {
-            warnings: warnings(dockerfile, &all),
             unused_build_args: unused_build_args(&dockerfile.instructions, options),
             shared,
             all,
@@ -156,14 +154,25 @@ impl Plan {
         &self.unused_build_args
     }
 
-    /// Advice.
-    pub fn warnings(&self) -> &[Diagnostic] {
-        &self.warnings
-    }
-
     /// The global arguments, those of the platforms included.
     pub fn globals(&self) -> &Environment {
         &self.shared.globals
+    }
+
+    /// The same for a file that may not be one that can be planned.
+    ///
+    /// # Errors
+    /// Defaults that cannot be expanded.
+    pub fn global_args(
+        dockerfile: &Dockerfile,
+        options: &PlanOptions,
+    ) -> Result<Environment, Vec<Diagnostic>> {
+        let (head, bodies) = split_stages(&dockerfile.instructions);
+        let names = Names {
+            names: bodies.iter().map(|body| body.name()).collect(),
+        };
+        let target = find_target(&names, options).unwrap_or_default();
+        global_args(&head, options, &names, target, dockerfile.directives.escape)
     }
 }
 
@@ -401,28 +410,4 @@ fn inherit_triggers(stages: &mut [Stage]) {
         stages[index].references.extend(found);
         stages[index].collect();
     }
-}
-
-fn warnings(dockerfile: &Dockerfile, stages: &[Stage]) -> Vec<Diagnostic> {
-    let mut warnings = dockerfile.warnings.clone();
-    for stage in stages {
-        let InstructionKind::From(From {
-            name: Some(name), ..
-        }) = &stage.from.kind
-        else {
-            continue;
-        };
-        if stages[..stage.index]
-            .iter()
-            .any(|other| other.name == stage.name)
-        {
-            let message = format!("stage name {:?} is used twice", name.value);
-            warnings.push(Diagnostic::warning(name.span, message).hint("the last one counts"));
-        }
-        if matches!(name.value.as_str(), "scratch" | "context") {
-            let message = format!("stage name {:?} is reserved", name.value);
-            warnings.push(Diagnostic::warning(name.span, message));
-        }
-    }
-    warnings
 }
