@@ -4,16 +4,17 @@ use std::io::{Read as _, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::build_args::{BuildArgs, ProgressArg};
+use super::checks::{self, Checks};
 use super::deliver::{self, Delivered};
 use super::exit::UsageError;
 use super::report::{Diagnostics, SourceText};
-use super::{App, metadata, signals, values};
-use crate::build::{self, Cancel, Environment, Settings, Why};
+use super::{App, call, metadata, signals, values};
+use crate::build::{self, Cancel, Environment, SeenBases, Settings, Why};
 use crate::context::{self, Context};
-use crate::dockerfile::{self, Dockerfile};
+use crate::dockerfile;
 use crate::image::Platform;
 use crate::plan::{Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
@@ -27,15 +28,25 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 ///
 /// # Errors
 /// Every way in which a build can fail; the metadata file, if one was asked for, tells of it.
-pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
-    let result = build(args, app, out);
-    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
-        metadata::write_failure(path, error)?;
+pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<u8> {
+    if let Some(question) = args.question() {
+        return call::run(question, args, out);
     }
-    result
+    let mut warnings = Vec::new();
+    let result = build(args, app, &mut warnings, out);
+    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
+        metadata::write_failure(path, error, &warnings)?;
+    }
+    result.map(|()| 0)
 }
 
-fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
+/// Builds; `warnings` is what the checks found, for the metadata file.
+fn build(
+    args: &BuildArgs,
+    app: &App,
+    warnings: &mut Vec<Value>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args)?;
@@ -48,11 +59,10 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let progress = progress(args);
     let dockerfile =
         dockerfile::parse(&source.text).map_err(|found| Diagnostics::new(&source, found))?;
-    let plan = plan(args, &dockerfile, build_args, &settings.platform)
-        .map_err(|found| Diagnostics::new(&source, found))?;
-    for warning in Vec::<dockerfile::Diagnostic>::new() {
-        progress.warn(&warning.message);
-    }
+    let options = plan_options(args, build_args, &settings.platform);
+    let plan =
+        Plan::new(&dockerfile, &options).map_err(|found| Diagnostics::new(&source, found))?;
+    checks::note_frontend(&dockerfile, &options, &progress);
     let entered = app.enter()?;
     progress.note(&format!("sandbox: {}", entered.note));
     let store = app.open_store(&entered)?;
@@ -61,6 +71,17 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
     let registries = app.registries()?;
+    let seen = SeenBases::default();
+    let checks = Checks {
+        source: &source,
+        dockerfile: &dockerfile,
+        options: &options,
+        plan: &plan,
+        ignore: context.ignore(),
+        seen: &seen,
+    };
+    let is_fatal = checks.agree(warnings)?;
+    let agree = || checks.agree(&mut Vec::new()).map(drop);
     let env = Environment {
         store: &store,
         remote: &registries,
@@ -68,17 +89,21 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         context: &context,
         progress: &progress,
         cancel: &cancel,
+        seen: &seen,
+        before_steps: is_fatal.then_some(&agree),
         settings,
     };
-    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let built = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error));
+    checks.tell(is_quiet(args), warnings)?;
+    let image = built?;
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
-    tell(args, &delivered, out)
+    tell(args, &delivered, warnings, out)
 }
 
 /// The Dockerfile, and its path unless it came from stdin.
-fn read_dockerfile(args: &BuildArgs) -> Result<(Option<PathBuf>, SourceText)> {
+pub(super) fn read_dockerfile(args: &BuildArgs) -> Result<(Option<PathBuf>, SourceText)> {
     if args
         .file
         .as_deref()
@@ -104,7 +129,8 @@ fn read_dockerfile(args: &BuildArgs) -> Result<(Option<PathBuf>, SourceText)> {
     ))
 }
 
-fn read_stdin() -> Result<String> {
+/// A Dockerfile from stdin.
+pub(super) fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     let mut stdin = std::io::stdin().lock().take(MAX_DOCKERFILE + 1);
     stdin
@@ -119,7 +145,12 @@ fn read_stdin() -> Result<String> {
 }
 
 /// Writes the id file and the metadata file, and stdout's one line.
-fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<()> {
+fn tell(
+    args: &BuildArgs,
+    delivered: &Delivered,
+    warnings: &[Value],
+    out: &mut dyn Write,
+) -> Result<()> {
     if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
         metadata::write_id(path, id.as_str())?;
     }
@@ -136,6 +167,7 @@ fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<
             let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
             value["image.name"] = json!(names.join(","));
         }
+        metadata::add_warnings(&mut value, warnings);
         metadata::write(path, &value)?;
     }
     match &delivered.id {
@@ -148,15 +180,20 @@ fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<
     }
 }
 
+fn is_quiet(args: &BuildArgs) -> bool {
+    args.quiet || args.progress == ProgressArg::Quiet
+}
+
 fn progress(args: &BuildArgs) -> Progress {
-    if args.quiet || args.progress == ProgressArg::Quiet {
+    if is_quiet(args) {
         Progress::new(Quiet)
     } else {
         Progress::new(Plain::new(std::io::stderr()))
     }
 }
 
-fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, UsageError> {
+/// The build arguments, with `SOURCE_DATE_EPOCH` of the environment.
+pub(super) fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, UsageError> {
     let mut pairs = Vec::new();
     for text in &args.build_args {
         pairs.extend(values::inherited_pair(
@@ -228,18 +265,17 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
     })
 }
 
-fn plan(
+/// What the plan of a build for `platform` is made from.
+pub(super) fn plan_options(
     args: &BuildArgs,
-    dockerfile: &Dockerfile,
     build_args: Vec<(String, String)>,
     platform: &Platform,
-) -> Result<Plan, Vec<dockerfile::Diagnostic>> {
-    let options = PlanOptions {
+) -> PlanOptions {
+    PlanOptions {
         build_args,
         target: args.target.clone(),
         platform: platform.clone(),
         platform_explicit: args.platform.is_some(),
         build_platform: Platform::host(),
-    };
-    Plan::new(dockerfile, &options)
+    }
 }

@@ -37,6 +37,8 @@ pub struct Instruction {
     pub keyword: Spanned<String>,
     /// The whole instruction as written, continuation lines joined, without heredoc bodies.
     pub text: String,
+    /// The flags as words, `--name` or `--name=value`, without quotes and escapes.
+    pub flags: Vec<Spanned<String>>,
     /// The heredocs, in order.
     pub heredocs: Vec<Heredoc>,
     /// The comment lines directly above it, without `#` and the blanks around the text; directives

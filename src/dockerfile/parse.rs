@@ -348,6 +348,7 @@ fn build(
         lines,
         keyword: head.keyword.owned(),
         text: line.text.to_owned(),
+        flags: head.flags,
         heredocs,
         comments: Vec::new(),
         blank_lines: Vec::new(),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::finding::Finding;
-use crate::dockerfile::{Diagnostic, Lines};
+use crate::dockerfile::{Diagnostic, Lines, Positions};
 
 /// A file that was checked.
 pub struct Checked {
@@ -67,19 +67,12 @@ fn build_error(file: &Checked, source: usize, error: &Diagnostic) -> Value {
 }
 
 /// The lines that an error is about, if it is about the file's text.
-pub(super) fn lines_of(error: &Diagnostic, text: &str) -> Option<Lines> {
+fn lines_of(error: &Diagnostic, text: &str) -> Option<Lines> {
     let span = error.span().filter(|_| error.trigger.is_none())?;
-    let (first, _) = position(text, span.start);
-    let (last, _) = position(text, span.end.saturating_sub(1).max(span.start));
+    let positions = Positions::new(text);
+    let (first, _) = positions.at(span.start);
+    let (last, _) = positions.at(span.end.saturating_sub(1).max(span.start));
     Some(Lines { first, last })
-}
-
-/// Line and column of an offset, both from 1, the column in characters.
-pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |at| at + 1);
-    (line, before[start..].chars().count() + 1)
 }
 
 fn source_json(file: &Checked) -> Value {

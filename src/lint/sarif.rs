@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::json::{Checked, position};
+use super::json::Checked;
 use super::rule::Rule;
-use crate::dockerfile::Span;
+use crate::dockerfile::{Positions, Span};
 
 /// The rule under which files that cannot be built are told.
 const ERROR_RULE: &str = "BuildError";
@@ -65,8 +65,9 @@ fn rule_json(rule: Rule) -> Value {
 fn place(file: &Checked, span: Option<Span>) -> Value {
     let mut physical = json!({ "artifactLocation": { "uri": uri(&file.name) } });
     if let Some(span) = span {
-        let (line, column) = position(&file.text, span.start);
-        let (end_line, end_column) = position(&file.text, span.end.max(span.start));
+        let positions = Positions::new(&file.text);
+        let (line, column) = positions.at(span.start);
+        let (end_line, end_column) = positions.at(span.end.max(span.start));
         physical["region"] = json!({
             "startLine": line,
             "startColumn": column,

@@ -8,6 +8,7 @@ mod attacks;
 mod builds;
 mod cache;
 mod files;
+mod lint;
 mod mistakes;
 mod outputs;
 mod signals;
@@ -40,6 +41,7 @@ fn cases() -> Vec<Case> {
         cache::CASES,
         outputs::CASES,
         mistakes::CASES,
+        lint::CASES,
         attacks::CASES,
         signals::CASES,
     ]
