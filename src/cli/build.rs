@@ -63,6 +63,7 @@ fn build(
     let plan =
         Plan::new(&dockerfile, &options).map_err(|found| Diagnostics::new(&source, found))?;
     checks::note_frontend(&dockerfile, &options, &progress);
+    checks::warn_unused(&dockerfile, &plan, &progress);
     let entered = app.enter()?;
     progress.note(&format!("sandbox: {}", entered.note));
     let store = app.open_store(&entered)?;

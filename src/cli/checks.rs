@@ -10,7 +10,7 @@ use super::call::count;
 use super::report::{Diagnostics, SourceText};
 use crate::build::SeenBases;
 use crate::context::IgnoreFile;
-use crate::dockerfile::{Dockerfile, render};
+use crate::dockerfile::{Dockerfile, InstructionKind, nearest, render};
 use crate::lint::{self, Report, Request};
 use crate::plan::{Plan, PlanOptions};
 use crate::progress::Progress;
@@ -94,5 +94,26 @@ pub(super) fn note_frontend(dockerfile: &Dockerfile, options: &PlanOptions, prog
         progress.note(&format!(
             "syntax {frontend}: frontends are not executed, the file is read as a Dockerfile"
         ));
+    }
+}
+
+/// Tells of build arguments that nothing takes.
+pub(super) fn warn_unused(dockerfile: &Dockerfile, plan: &Plan, progress: &Progress) {
+    let declared = || {
+        let items = dockerfile
+            .instructions
+            .iter()
+            .filter_map(|one| match &one.kind {
+                InstructionKind::Arg(items) => Some(items),
+                _ => None,
+            });
+        items.flatten().map(|item| item.name.value.as_str())
+    };
+    for name in plan.unused_build_args() {
+        let mut text = format!("--build-arg {name}: no ARG declares it");
+        if let Some(near) = nearest(name, declared()) {
+            text.push_str(&format!("; did you mean {near}?"));
+        }
+        progress.warn(&text);
     }
 }

@@ -376,6 +376,11 @@ impl Argument<'_> {
                 command: self.command(rest)?,
                 options: healthcheck_options(flags)?,
             },
+            ("", _) => {
+                return Err(self
+                    .error("HEALTHCHECK needs CMD or NONE")
+                    .hint("HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"));
+            }
             _ => {
                 return Err(self
                     .error(format!("unknown type {:?} of HEALTHCHECK", kind.text))

@@ -332,7 +332,7 @@ fn build(
     escape: char,
 ) -> Result<Instruction, Diagnostic> {
     let head = split_head(line, escape);
-    let keyword = head.keyword.text.to_uppercase();
+    let keyword = head.keyword.text.to_ascii_uppercase();
     let kind = if keyword == "ONBUILD" {
         read_onbuild(&head, &heredocs, lines, escape)?
     } else {

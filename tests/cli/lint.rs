@@ -252,6 +252,13 @@ fn build(c: &Context) -> Outcome {
     let other = "# syntax=example/frontend:1\nFROM base\n";
     let ran = c.build(other, &[]).ok();
     shows(&ran.err, &["example/frontend:1", "not executed"]);
+    let unused = ["--build-arg=VERSON=1", "--build-arg=http_proxy=x"];
+    let ran = c.build("ARG VERSION\nFROM base\n", &unused).ok();
+    shows(
+        &ran.err,
+        &["warning: --build-arg VERSON", "did you mean VERSION?"],
+    );
+    assert!(!ran.err.contains("http_proxy"), "{}", ran.err);
     assert!(!ran.err.contains("found:"), "{}", ran.err);
     Outcome::Passed
 }
