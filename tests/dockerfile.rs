@@ -77,6 +77,7 @@ fn evaluate(text: &str, options: &PlanOptions) -> Result<String, Vec<Diagnostic>
         dockerfile: &dockerfile,
         options,
         plan: Some(&plan),
+        all_stages: false,
         ignore: None,
         bases: &|_, _| None,
     };

@@ -174,6 +174,7 @@ pub(super) fn check_file(
         dockerfile: &dockerfile,
         options,
         plan: plan.as_ref(),
+        all_stages: options.target.is_none(),
         ignore,
         bases: &|_, _| None,
     };

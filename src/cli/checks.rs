@@ -31,6 +31,7 @@ impl Checks<'_> {
             dockerfile: self.dockerfile,
             options: self.options,
             plan: Some(self.plan),
+            all_stages: false,
             ignore: Some(self.ignore),
             bases: &|reference, platform| self.seen.get(reference, platform),
         };

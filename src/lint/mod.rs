@@ -8,7 +8,8 @@
 //! * `rule`: the rules' names; `options`: `# check=`; `finding`: one finding, and which are kept
 //! * `syntax`: what the text alone shows, in every stage
 //! * `from`: `FROM` lines and global arguments, in every stage
-//! * `stage`, `config`, `variables`: instructions in order, of the stages that the target needs
+//! * `stage`, `config`, `variables`: instructions in order, of the stages that the target needs, or
+//!   of all: BuildKit takes all where it only checks and no target is named
 //! * `outline`, `targets`: the other questions; `json`, `sarif`: findings for programs
 //!
 //! What a base image sets is known only to a build. Without it, a variable that no instruction sets
@@ -57,6 +58,8 @@ pub struct Request<'a> {
     pub options: &'a PlanOptions,
     /// The plan; none if the file cannot be planned, then only its text and `FROM`s are checked.
     pub plan: Option<&'a Plan>,
+    /// Look at every stage, not only at those that the target needs.
+    pub all_stages: bool,
     /// The context's ignore file.
     pub ignore: Option<&'a IgnoreFile>,
     /// What is known of base images.
@@ -68,7 +71,7 @@ pub struct Request<'a> {
 pub struct Report {
     /// The findings that are not skipped, in the order of the file.
     pub findings: Vec<Finding>,
-    /// Instructions of needed stages that are certain to fail.
+    /// Instructions that are certain to fail, of the stages that were looked at.
     pub mistakes: Vec<Diagnostic>,
     /// Whether findings are to fail the build.
     pub fatal: bool,

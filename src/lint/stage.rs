@@ -1,4 +1,4 @@
-//! Instructions in order, of the stages that the target needs, each seen with the environment that
+//! Instructions in order, stage by stage, each seen with the environment that
 //! the ones before it leave.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ struct Carried {
     has_workdir: bool,
 }
 
-/// Checks the needed stages; gives the instructions that are certain to fail.
+/// Checks the stages; gives the instructions that are certain to fail.
 pub(super) fn check(
     request: &Request<'_>,
     plan: &Plan,
@@ -33,7 +33,11 @@ pub(super) fn check(
 ) -> Vec<Diagnostic> {
     let mut done: BTreeMap<usize, Carried> = BTreeMap::new();
     let mut mistakes = Vec::new();
-    for stage in plan.stages() {
+    let stages = match request.all_stages {
+        true => plan.all_stages(),
+        false => plan.stages(),
+    };
+    for stage in stages {
         let carried = match &stage.base {
             Base::Stage(index) => match done.get(index) {
                 Some(parent) => Carried {
@@ -135,10 +139,14 @@ impl<'a> Walk<'a> {
         let InstructionKind::Arg(items) = &instruction.kind else {
             return self.one(instruction);
         };
-        // Each item sees those before it.
+        // Each item sees those before it. A default that a build argument replaces is not expanded.
         for item in items {
+            let mut item = item.clone();
+            if self.request.options.build_arg(&item.name.value).is_some() {
+                item.default = None;
+            }
             self.one(&Instruction {
-                kind: InstructionKind::Arg(vec![item.clone()]),
+                kind: InstructionKind::Arg(vec![item]),
                 ..instruction.clone()
             });
         }

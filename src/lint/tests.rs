@@ -6,7 +6,9 @@ use super::*;
 use crate::dockerfile::parse;
 use crate::plan::PlanOptions;
 
-/// `Rule` and line of each finding.
+/// Among the arguments: look at stages that the target does not need, too.
+const EVERY_STAGE: (&str, &str) = ("every stage", "");
+
 fn found_with(
     text: &str,
     args: &[(&str, &str)],
@@ -30,6 +32,7 @@ fn found_with(
         dockerfile: &dockerfile,
         options: &options,
         plan: plan.as_ref(),
+        all_stages: args.contains(&EVERY_STAGE),
         ignore: Some(&ignore),
         bases: &|_, _| base.clone(),
     };
@@ -230,6 +233,16 @@ fn s15_undefined_var_where_the_base_is_known() {
     );
     let report = found_with("FROM scratch\nENV VERSION=1\nUSER $VERSON", &[], "", None);
     assert!(report.findings[0].detail.contains("did you mean $VERSION?"));
+}
+
+#[test]
+fn s15_a_default_that_is_replaced_is_not_expanded() {
+    let text = "FROM scratch\nARG A=$B";
+    assert_eq!(
+        names(&found_with(text, &[], "", None)),
+        [("UndefinedVar", 2)]
+    );
+    assert_eq!(names(&found_with(text, &[("A", "1")], "", None)), []);
 }
 
 #[test]
@@ -486,6 +499,22 @@ fn certain_mistakes_are_told_without_a_base() {
             report.mistakes
         );
     }
+}
+
+#[test]
+fn stages_that_the_target_does_not_need() {
+    let text = "FROM a AS x\nCMD x\nEXPOSE 99999\nFROM x AS y\nWORKDIR z\nFROM b\nCMD y";
+    let needed = found_with(text, &[], "", None);
+    assert_eq!(names(&needed), [("JSONArgsRecommended", 7)]);
+    assert!(needed.mistakes.is_empty());
+    let all = found_with(text, &[EVERY_STAGE], "", None);
+    let expected = [
+        ("JSONArgsRecommended", 2),
+        ("WorkdirRelativePath", 5),
+        ("JSONArgsRecommended", 7),
+    ];
+    assert_eq!(names(&all), expected);
+    assert_eq!(all.mistakes.len(), 1);
 }
 
 #[test]

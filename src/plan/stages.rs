@@ -106,6 +106,11 @@ impl Plan {
         &self.needed
     }
 
+    /// Every stage of the file, needed or not, in order.
+    pub fn all_stages(&self) -> &[Stage] {
+        &self.all
+    }
+
     /// The stage at `index` of the file, needed or not (an image's `ONBUILD` may name any).
     pub fn stage(&self, index: usize) -> Option<&Stage> {
         self.all.get(index)
