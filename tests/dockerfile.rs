@@ -1,6 +1,6 @@
 //! Golden tests: `tests/dockerfile/NAME/{Dockerfile,expected}` is planned and every needed stage
-//! evaluated (each image stands for an empty one); `tests/dockerfile/negative/NAME` must fail with
-//! the rendered diagnostics. `UPDATE_EXPECTED=1` rewrites what is expected.
+//! evaluated (each image stands for an empty one), and checked; `tests/dockerfile/negative/NAME` must
+//! fail with the rendered diagnostics. `UPDATE_EXPECTED=1` rewrites what is expected.
 //!
 //! Beside the Dockerfile may lie `args`: one `name=value` a line, `--target=NAME` among them.
 

@@ -20,13 +20,15 @@ pub fn sarif(files: &[Checked], version: &str) -> Value {
     }));
     let mut results = Vec::new();
     for file in files {
+        let positions = Positions::new(&file.text);
+        let place = |span| place(file, &positions, span);
         for finding in &file.findings {
             results.push(json!({
                 "ruleId": finding.rule.name(),
                 "ruleIndex": finding.rule as usize,
                 "level": "warning",
                 "message": { "text": finding.detail },
-                "locations": [place(file, Some(finding.span))],
+                "locations": [place(Some(finding.span))],
             }));
         }
         for error in &file.errors {
@@ -36,7 +38,7 @@ pub fn sarif(files: &[Checked], version: &str) -> Value {
                 "ruleIndex": error_index,
                 "level": "error",
                 "message": { "text": error.to_string() },
-                "locations": [place(file, span)],
+                "locations": [place(span)],
             }));
         }
     }
@@ -62,10 +64,9 @@ fn rule_json(rule: Rule) -> Value {
     })
 }
 
-fn place(file: &Checked, span: Option<Span>) -> Value {
+fn place(file: &Checked, positions: &Positions<'_>, span: Option<Span>) -> Value {
     let mut physical = json!({ "artifactLocation": { "uri": uri(&file.name) } });
     if let Some(span) = span {
-        let positions = Positions::new(&file.text);
         let (line, column) = positions.at(span.start);
         let (end_line, end_column) = positions.at(span.end.max(span.start));
         physical["region"] = json!({

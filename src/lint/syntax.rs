@@ -92,7 +92,7 @@ fn from_casing(instruction: &Instruction, from: &From, findings: &mut Findings) 
         None => true,
     };
     if !same {
-        let detail = format!("{as_word} is not in the case of {keyword}");
+        let detail = format!("{as_word:?} is not in the case of {keyword:?}");
         findings.add(Rule::FromAsCasing, instruction, instruction.span, detail);
     }
 }
