@@ -10,6 +10,7 @@ mod chmod;
 mod digest;
 mod error;
 mod expand;
+mod literal;
 mod select;
 
 use std::io;
@@ -18,7 +19,8 @@ use std::path::Path;
 pub use apply::{CopyReport, write_inline};
 pub use chmod::{Chmod, ChmodError};
 pub use error::CopyError;
-pub use select::{Selection, select, select_path};
+pub use literal::{Difference, Tree, select_path};
+pub use select::{Selection, select};
 
 use crate::context::{Context, IgnoreFile};
 use crate::layer::Attr;
