@@ -2,18 +2,19 @@
 //! anything is fetched or executed.
 
 use super::stage::{label, summary};
-use super::{StepFailed, Unsupported};
-use crate::dockerfile::{Instruction, InstructionKind, Run, SecurityMode};
+use super::{Settings, StepFailed, Unsupported};
+use crate::dockerfile::{Instruction, InstructionKind, NetworkMode, Run, SecurityMode};
 use crate::image::Platform;
 use crate::plan::{self, Plan, Stage};
 
 /// Looks through every stage that will be built.
-pub(super) fn check(plan: &Plan) -> Result<(), StepFailed> {
-    plan.stages().iter().try_for_each(check_stage)
+pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> {
+    let mut stages = plan.stages().iter();
+    stages.try_for_each(|stage| check_stage(stage, settings))
 }
 
 /// Looks through one stage.
-pub(super) fn check_stage(stage: &Stage) -> Result<(), StepFailed> {
+pub(super) fn check_stage(stage: &Stage, settings: &Settings) -> Result<(), StepFailed> {
     let failed = |instruction: &Instruction, source: anyhow::Error| StepFailed {
         name: format!("[{}] {}", label(stage), summary(instruction)),
         span: instruction.span,
@@ -21,15 +22,18 @@ pub(super) fn check_stage(stage: &Stage) -> Result<(), StepFailed> {
     };
     check_platform(stage).map_err(|error| failed(&stage.from, error.into()))?;
     for instruction in &stage.instructions {
-        check_instruction(instruction).map_err(|error| failed(instruction, error))?;
+        check_instruction(instruction, settings).map_err(|error| failed(instruction, error))?;
     }
     Ok(())
 }
 
 /// Looks at one instruction, which may be a trigger.
-pub(super) fn check_instruction(instruction: &Instruction) -> anyhow::Result<()> {
+pub(super) fn check_instruction(
+    instruction: &Instruction,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     match &instruction.kind {
-        InstructionKind::Run(run) => check_run(run)?,
+        InstructionKind::Run(run) => check_run(run, settings)?,
         InstructionKind::Add(add) => plan::check_add(add)?,
         _ => {}
     }
@@ -47,21 +51,23 @@ fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
     )
 }
 
-fn check_run(run: &Run) -> Result<(), Unsupported> {
-    if !run.mounts.is_empty() {
-        return refuse(
-            "RUN --mount",
-            "use COPY for files, and ARG or ENV for values that are no secrets",
-        );
-    }
+fn check_run(run: &Run, settings: &Settings) -> Result<(), Unsupported> {
     if !run.devices.is_empty() {
         return refuse("RUN --device", "a step sees no devices of the host");
     }
     let security = run.security.as_ref().map(|flag| flag.value);
-    if security == Some(SecurityMode::Insecure) {
+    if security == Some(SecurityMode::Insecure) && !settings.allow.insecure {
         return refuse(
-            "RUN --security=insecure",
-            "a step never has more rights than its builder",
+            "RUN --security=insecure without --allow security.insecure",
+            "with it, the step keeps every capability that its builder has in its user namespace, never more",
+        );
+    }
+    let network = run.network.as_ref().map(|flag| flag.value);
+    let is_wider = settings.network != runtime::Network::Host;
+    if network == Some(NetworkMode::Host) && is_wider && !settings.allow.host_network {
+        return refuse(
+            "RUN --network=host in a build with another --network, without --allow network.host,",
+            "drop the flag, or allow it",
         );
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `lapstrake build`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -11,13 +12,15 @@ use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, annotation, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Fetching, Settings, Why};
+use super::{App, annotation, granted, kept, metadata, named, signals, values};
+use crate::build::{self, Cancel, Environment, Fetching, Secret, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
+/// The agent of `--ssh` that git is given.
+const DEFAULT_AGENT: &str = "default";
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -51,20 +54,29 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
     let network = app.network()?;
+    let secrets = settings.secrets.clone();
+    let secret = |name: &str| secrets.get(name).and_then(Secret::text);
+    let agent = settings.agents.get(DEFAULT_AGENT);
     let fetching = Fetching {
         store: &store,
         network: &network,
-        secret: &|_| None,
-        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
+        secret: &secret,
+        ssh_agent: agent.map(|agent| agent.socket.clone()),
         progress: &progress,
         cancel: &cancel,
     };
-    let (context, source) = input.open(args, &fetching, &entered.ids)?;
-    let named = named::opened(named, &fetching, &entered.ids);
-    let fetching = Fetching {
-        ssh_agent: None,
-        ..fetching
+    // What the caller names may be fetched as the caller; what a Dockerfile names only with --ssh.
+    let own = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+    let callers = Fetching {
+        ssh_agent: fetching.ssh_agent.clone().or(own),
+        store: &store,
+        network: &network,
+        secret: &secret,
+        progress: &progress,
+        cancel: &cancel,
     };
+    let (context, source) = input.open(args, &callers, &entered.ids)?;
+    let named = named::opened(named, &callers, &entered.ids);
     let plan = match early {
         Some(plan) => plan,
         None => read(&source)?,
@@ -81,7 +93,13 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         cancel: &cancel,
         settings,
     };
-    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let image = match build::build(&env, &plan) {
+        Ok(image) => image,
+        Err(error) => {
+            let help = kept::keep(&env, &error, app.root.as_deref());
+            return Err(Diagnostics::at_step(&source, error, help.as_deref()));
+        }
+    };
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
@@ -194,6 +212,10 @@ fn settings(
             .as_deref()
             .map(|text| values::size("--shm-size", text))
             .transpose()?,
+        secrets: granted::secrets(&args.secrets, &|name| std::env::var_os(name))?,
+        agents: granted::agents(&args.agents, &|name| std::env::var_os(name))?,
+        allow: granted::allowed(&args.allow)?,
+        keep_failed: args.keep_failed,
         labels: args
             .labels
             .iter()

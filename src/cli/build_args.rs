@@ -77,6 +77,23 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
 
+    /// Secret for RUN --mount=type=secret: id=NAME[,src=FILE][,env=VARIABLE]; by default the
+    /// variable NAME, else the file; may be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<String>,
+
+    /// Agent for RUN --mount=type=ssh: default, or ID=SOCKET[,raw=true]; may be repeated
+    #[arg(long = "ssh", value_name = "SPEC")]
+    pub agents: Vec<String>,
+
+    /// What RUN may ask for beyond the usual: network.host, security.insecure; may be repeated
+    #[arg(long = "allow", value_name = "RIGHT")]
+    pub allow: Vec<String>,
+
+    /// Keep what a failing RUN left behind as an image, to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
+
     /// Network that RUN sees
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
     pub network: NetworkArg,
@@ -89,7 +106,7 @@ pub struct BuildArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Entry of /etc/hosts for RUN; may be repeated
+    /// Entry of /etc/hosts for RUN, HOST:host-gateway for this machine; may be repeated
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub add_hosts: Vec<String>,
 

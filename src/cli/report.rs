@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::IsTerminal as _;
 
 use super::exit::{Class, UsageError};
-use crate::build::{Cancelled, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
+use crate::build::{Cancelled, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::copy::{ChmodError, CopyError};
@@ -49,7 +49,12 @@ impl Diagnostics {
     }
 
     /// A failed step, shown at its instruction; any other error stays as it is.
-    pub(super) fn at_step(source: &SourceText, error: anyhow::Error) -> anyhow::Error {
+    /// `help` is what the user can do next.
+    pub(super) fn at_step(
+        source: &SourceText,
+        error: anyhow::Error,
+        help: Option<&str>,
+    ) -> anyhow::Error {
         // The innermost: a stage that only a trigger names is built within another's step.
         let mut steps = error.chain().filter_map(|cause| cause.downcast_ref());
         let Some(failed): Option<&StepFailed> = steps.next_back() else {
@@ -65,6 +70,9 @@ impl Diagnostics {
         let mut rendered = Self::new(source, vec![diagnostic]).rendered;
         if !rest.is_empty() {
             rendered = format!("{rendered}\n{}", printable(rest));
+        }
+        if let Some(help) = help {
+            rendered = format!("{rendered}\n{help}");
         }
         Self {
             rendered,
@@ -160,6 +168,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     if let Some(FetchErrorKind::Store(error)) = cause.downcast_ref::<FetchErrorKind>() {
         return Some(store_class(error));
     }
+    if let Some(error) = cause.downcast_ref::<MountError>() {
+        return Some(mount_class(error));
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
     let dockerfile = cause.is::<Diagnostic>()
@@ -187,6 +198,16 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     .find_map(|(is, class)| is.then_some(class))
 }
 
+/// What was not given is the command line's matter, what is not there the Dockerfile's.
+fn mount_class(error: &MountError) -> Class {
+    match error {
+        MountError::NoSecret(_) | MountError::NoAgent(_) | MountError::BinarySecret(_) => {
+            Class::Usage
+        }
+        MountError::Source { .. } | MountError::NoDirectory { .. } => Class::Dockerfile,
+    }
+}
+
 fn transfer_class(error: &TransferError) -> Option<Class> {
     match error {
         TransferError::Remote(error) => {
@@ -208,7 +229,10 @@ fn is_bad_archive(error: &LayerError) -> bool {
     let LayerError::Target(target) = error else {
         return matches!(
             error,
-            LayerError::Damaged { .. } | LayerError::Refused { .. } | LayerError::Stream { .. }
+            LayerError::Damaged { .. }
+                | LayerError::Refused { .. }
+                | LayerError::Stream { .. }
+                | LayerError::Depth { .. }
         );
     };
     // An archive that breaks off shows where its content is written.

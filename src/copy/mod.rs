@@ -19,7 +19,7 @@ use std::path::Path;
 pub use apply::{CopyReport, LooseFile};
 pub use chmod::{Chmod, ChmodError};
 pub use error::CopyError;
-pub use select::{Selection, select};
+pub use select::{Selection, select, select_path};
 
 use crate::context::{Context, IgnoreFile};
 use crate::layer::Attr;

@@ -27,7 +27,7 @@ pub use instruction::{
     Add, ArgItem, CommandLine, From, Healthcheck, HealthcheckOptions, InlineSource, Instruction,
     InstructionKind, KEYWORDS, KeyValue, NetworkMode, OnBuild, Run, SecurityMode, Transfer,
 };
-pub use mount::{Mount, MountFlag, MountKind, Sharing};
+pub use mount::{Mount, MountFlag, MountKind, Sharing, csv_fields};
 pub use parse::{Dockerfile, parse, parse_onbuild_trigger};
 pub use render::render;
 pub use span::{Lines, Span, Spanned};

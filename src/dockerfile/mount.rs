@@ -357,7 +357,7 @@ fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// The fields of one line of comma-separated values; `None` if a quote is misplaced.
-fn csv_fields(text: &str) -> Option<Vec<String>> {
+pub fn csv_fields(text: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut letters = text.chars().peekable();
     let mut fresh = true;

@@ -90,7 +90,7 @@ pub enum RunMountKind {
     },
     /// A directory that outlives the build.
     Cache {
-        /// Its name.
+        /// Its name, behind that of the namespace (`BUILDKIT_CACHE_MOUNT_NS`) if there is one.
         id: String,
         /// What it holds at first, if not nothing.
         from: Option<Source>,

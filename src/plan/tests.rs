@@ -382,6 +382,32 @@ fn s11_history() {
 }
 
 #[test]
+fn s9_names_of_cache_mounts() {
+    let id = |mount: &str, args: &[(&str, &str)]| {
+        let text = format!("WORKDIR /w\nRUN --mount=type=cache,{mount} x");
+        let (_, steps) = evaluate(&text, args, &ImageConfig::default()).unwrap();
+        let StepKind::Run(run) = steps[1].kind.clone() else {
+            panic!("{steps:?}");
+        };
+        match run.mounts[0].kind.clone() {
+            RunMountKind::Cache { id, .. } => id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let namespace = [("BUILDKIT_CACHE_MOUNT_NS", "team")];
+    for (mount, args, expected) in [
+        ("target=/c/../d/", &[][..], "/d"),
+        ("target=c", &[], "/w/c"),
+        ("target=/c,id=go", &[], "go"),
+        ("target=/c,id=go", &namespace, "team/go"),
+        ("target=/c", &namespace, "team//c"),
+        ("target=/c", &[("BUILDKIT_CACHE_MOUNT_NS", "")], "/c"),
+    ] {
+        assert_eq!(id(mount, args), expected, "{mount}");
+    }
+}
+
+#[test]
 fn s10_triggers_of_an_image_name_their_own_text_in_errors() {
     let config = base(r#"{"config":{"OnBuild":["ENV A=1","COPY ${x^} /d"]}}"#);
     let error = evaluate("RUN x", &[], &config).unwrap_err();

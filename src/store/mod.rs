@@ -15,7 +15,7 @@
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
 //!   fetched/           files and repositories from the network: see the module of that name
-//!   cache-mounts/      directories of RUN --mount=type=cache
+//!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
 //!
@@ -38,6 +38,7 @@
 //! absent; a tag that cannot be read is an error.
 
 mod blobs;
+mod caches;
 mod collect;
 mod error;
 mod fetched;
@@ -55,6 +56,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use blobs::BlobWriter;
+pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};

@@ -7,10 +7,13 @@
 mod attacks;
 mod builds;
 mod cache;
+mod caches;
 mod config;
 mod contexts;
 mod files;
+mod granted;
 mod mistakes;
+mod mounts;
 mod outputs;
 mod remote;
 mod repositories;
@@ -51,6 +54,9 @@ fn cases() -> Vec<Case> {
         mistakes::CASES,
         attacks::CASES,
         signals::CASES,
+        mounts::CASES,
+        caches::CASES,
+        granted::CASES,
     ]
     .concat()
 }
@@ -67,6 +73,11 @@ fn main() -> ExitCode {
         && flag == "--case"
     {
         return run_case(name, Path::new(base));
+    }
+    if let [_, flag, socket] = args.as_slice()
+        && flag == "--ask"
+    {
+        return granted::ask(Path::new(socket));
     }
     let filter: Vec<&String> = args[1..].iter().filter(|a| !a.starts_with('-')).collect();
     if args.iter().any(|a| a == "--list") {
