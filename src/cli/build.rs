@@ -1,6 +1,7 @@
 //! `lapstrake build`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
+/// The agent of `--ssh` that git is given.
+const DEFAULT_AGENT: &str = "default";
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -64,20 +67,27 @@ fn build(
     let network = app.network()?;
     let secrets = settings.secrets.clone();
     let secret = |name: &str| secrets.get(name).and_then(Secret::text);
+    let agent = settings.agents.get(DEFAULT_AGENT);
     let fetching = Fetching {
         store: &store,
         network: &network,
         secret: &secret,
-        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
+        ssh_agent: agent.map(|agent| agent.socket.clone()),
         progress: &progress,
         cancel: &cancel,
     };
-    let (context, source) = input.open(args, &fetching, &entered.ids)?;
-    let named = named::opened(named, &fetching, &entered.ids);
-    let fetching = Fetching {
-        ssh_agent: None,
-        ..fetching
+    // What the caller names may be fetched as the caller; what a Dockerfile names only with --ssh.
+    let own = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+    let callers = Fetching {
+        ssh_agent: fetching.ssh_agent.clone().or(own),
+        store: &store,
+        network: &network,
+        secret: &secret,
+        progress: &progress,
+        cancel: &cancel,
     };
+    let (context, source) = input.open(args, &callers, &entered.ids)?;
+    let named = named::opened(named, &callers, &entered.ids);
     let (dockerfile, plan) = match early {
         Some(read) => read,
         None => read(&source)?,
