@@ -52,7 +52,7 @@ fn evaluate(text: &str, options: &PlanOptions) -> Result<String, Vec<Diagnostic>
             ..ImageConfig::default()
         };
         let mut state = match &stage.base {
-            Base::Scratch => StageState::from_image(&plan, stage, None),
+            Base::Scratch | Base::Files(_) => StageState::from_image(&plan, stage, None),
             Base::Image { .. } => StageState::from_image(&plan, stage, Some(&empty)),
             Base::Stage(index) => StageState::from_stage(&plan, stage, &done[index]),
         };

@@ -35,7 +35,9 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<
     key.field("unpack", unpack.to_string());
     key.field(
         "content",
-        copy::content(&selection, &source, &options)?.as_str(),
+        selection
+            .digest(&source, &options, &stage.shared.files)?
+            .as_str(),
     );
     copy::add_heredocs(&mut key, &step.heredocs);
     let dest = Dest {

@@ -11,7 +11,8 @@ use super::slot::Slot;
 use crate::image::{Digest, ImageConfig, Platform, Reference};
 use crate::layer::LayerStack;
 use crate::progress::{Outcome, Step};
-use crate::transfer::{self, Event, PullOptions, PullPolicy};
+use crate::store::StoredImage;
+use crate::transfer::{self, Event, LAYOUT_SCHEME, LayoutRef, PullOptions, PullPolicy};
 
 /// An image that stages begin with or copy from.
 pub(super) struct Base {
@@ -70,28 +71,13 @@ fn make(
     name: &str,
 ) -> Result<Arc<Base>> {
     env.cancel.check()?;
-    let reference: Reference = reference.parse()?;
     let shown = env.progress.start(name);
     let tell = |event| tell(&shown, &event);
-    let policy = if env.settings.pull {
-        PullPolicy::Always
-    } else {
-        PullPolicy::IfMissing
-    };
-    let exact = env.settings.platform_named;
-    let options = PullOptions {
-        platform: platform.clone(),
-        exact,
-        policy,
-    };
-    let (image, stack) =
-        transfer::pull_layers(env.store, env.remote, &reference, &options, env.ids, &tell)?;
+    let (image, stack) = bring(env, reference, platform, &tell)?;
     if !platform.accepts(&image.platform()) {
-        env.progress.warn(&format!(
-            "{} is for {}, not for {platform}",
-            reference.familiar(),
-            image.platform()
-        ));
+        let found = image.platform();
+        env.progress
+            .warn(&format!("{reference} is for {found}, not for {platform}"));
     }
     shown.finish(Outcome::Done);
     let layers = stack
@@ -118,6 +104,35 @@ fn make(
         layers,
         stack,
     }))
+}
+
+/// Fetches an image from a registry, or takes it out of a layout.
+fn bring(
+    env: &Environment<'_>,
+    reference: &str,
+    platform: &Platform,
+    tell: &transfer::Progress<'_>,
+) -> Result<(StoredImage, LayerStack)> {
+    let exact = env.settings.platform_named;
+    if let Some(layout) = reference.strip_prefix(LAYOUT_SCHEME) {
+        let layout: LayoutRef = layout.parse().map_err(anyhow::Error::msg)?;
+        let brought = transfer::layout_layers(env.store, &layout, platform, exact, env.ids, tell)?;
+        return Ok(brought);
+    }
+    let policy = if env.settings.pull {
+        PullPolicy::Always
+    } else {
+        PullPolicy::IfMissing
+    };
+    let options = PullOptions {
+        platform: platform.clone(),
+        exact,
+        policy,
+    };
+    let reference: Reference = reference.parse()?;
+    let brought =
+        transfer::pull_layers(env.store, env.remote, &reference, &options, env.ids, tell)?;
+    Ok(brought)
 }
 
 fn tell(shown: &Step, event: &Event) {

@@ -1,18 +1,15 @@
 //! COPY, and ADD of local files: selected content, from the context, a stage or an image.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
-use sha2::{Digest as _, Sha256};
 
 use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::context::Context;
-use crate::copy::{self, Chmod, CopyOptions, Selection};
-use crate::image::Digest;
+use crate::copy::{self, Chmod, CopyOptions};
 use crate::layer::{Attr, Attributes, LayerStack, Target};
 use crate::plan::{CopyStep, InlineFile, Source};
 use crate::rootfs::{RootDir, RootPath, resolve_chown};
@@ -37,7 +34,12 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     };
     let selection = copy::select(&source, &step.sources, &options)?;
     let mut key = key(stage, "copy", &step.dest, &step.workdir, &options);
-    key.field("content", content(&selection, &source, &options)?.as_str());
+    key.field(
+        "content",
+        selection
+            .digest(&source, &options, &stage.shared.files)?
+            .as_str(),
+    );
     add_heredocs(&mut key, &step.heredocs);
     let dest = Dest {
         path: &step.dest,
@@ -51,25 +53,21 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     })
 }
 
-/// The digest of what was selected (S13).
-pub(super) fn content(
-    selection: &Selection,
-    source: &copy::Source<'_>,
-    options: &CopyOptions,
-) -> Result<Digest> {
-    Ok(selection.digest(source, options, &mut |file, _| hash_file(file))?)
-}
-
-fn hash_file(file: &File) -> io::Result<[u8; 32]> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = (&*file).read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hasher.finalize().into());
-        }
-        hasher.update(&buffer[..count]);
-    }
+/// Copies the whole of a named context: the root file system of a stage that begins with it.
+pub(super) fn whole(stage: &mut Stage<'_>, name: &str, number: usize) -> Result<()> {
+    let all = CopyStep {
+        from: Source::Files(number),
+        sources: vec!["/".into()],
+        heredocs: Vec::new(),
+        dest: "/".into(),
+        workdir: "/".into(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+    };
+    step(stage, name, &all)
 }
 
 /// A destination as written, and what it is relative to.
@@ -101,7 +99,7 @@ pub(super) fn write_heredocs(
 
 /// Where files are copied from.
 pub(super) enum Origin<'a> {
-    /// The build context.
+    /// The build context, or a named one.
     Context(&'a Context),
     /// A stage or an image.
     Tree {
@@ -116,6 +114,7 @@ impl<'a> Origin<'a> {
     pub(super) fn open(stage: &Stage<'a>, from: &Source, staging: &Staging) -> Result<Self> {
         let (stack, label) = match from {
             Source::Context => return Ok(Self::Context(stage.shared.env.context)),
+            Source::Files(number) => return Ok(Self::Context(stage.shared.env.named(*number)?)),
             Source::Stage(index) => {
                 let finished = stage.shared.stage(*index)?;
                 (

@@ -1,5 +1,7 @@
 //! [`BuiltImage`]: what a build hands to the exporters.
 
+use std::collections::BTreeMap;
+
 use crate::image::manifest::Descriptor;
 use crate::image::{Digest, History, ImageConfig, Platform};
 use crate::layer::{Layer, LayerStack};
@@ -16,6 +18,11 @@ pub enum Origin {
         diff_id: Digest,
         /// The blob in the base's manifest.
         blob: Descriptor,
+    },
+    /// The files of a named context that a stage begins with.
+    Files {
+        /// When it was made, RFC 3339.
+        created: String,
     },
     /// A step of the build.
     Step {
@@ -41,6 +48,10 @@ pub struct BuiltImage {
     pub layers: Vec<BuiltLayer>,
     /// What it was built for.
     pub platform: Platform,
+    /// Annotations of the manifest. Those of a base are not inherited (S14).
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of what points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: later times in layers are set back to it.
     pub epoch: Option<i64>,
 }
@@ -66,11 +77,18 @@ pub(super) fn finish_history(config: &mut ImageConfig, layers: &[BuiltLayer], ep
         .iter()
         .filter_map(|built| match &built.origin {
             Origin::Step { created } => Some(created),
-            Origin::Base { .. } => None,
+            Origin::Base { .. } | Origin::Files { .. } => None,
         })
         .collect();
-    let bases = layers.len() - times.len();
-    complete_base_entries(&mut config.history, bases);
+    let bases: Vec<Option<&str>> = layers
+        .iter()
+        .filter_map(|built| match &built.origin {
+            Origin::Base { .. } => Some(None),
+            Origin::Files { created } => Some(Some(epoch.unwrap_or(created))),
+            Origin::Step { .. } => None,
+        })
+        .collect();
+    complete_base_entries(&mut config.history, &bases);
     let inherited = config
         .history
         .iter()
@@ -103,8 +121,9 @@ fn is_ours(entry: &History) -> bool {
     entry.comment.as_deref() == Some(crate::plan::HISTORY_COMMENT)
 }
 
-/// Inserts entries for base layers that the base's history does not tell of.
-fn complete_base_entries(history: &mut Vec<History>, layers: usize) {
+/// Inserts entries for base layers that the base's history does not tell of. `layers` are their
+/// times, as far as they are known.
+fn complete_base_entries(history: &mut Vec<History>, layers: &[Option<&str>]) {
     let end = history
         .iter()
         .position(|entry| entry.created.is_none() && is_ours(entry))
@@ -113,14 +132,15 @@ fn complete_base_entries(history: &mut Vec<History>, layers: usize) {
         .iter()
         .filter(|entry| !entry.empty_layer)
         .count();
-    for _ in told..layers {
+    for (at, created) in (end..).zip(layers.iter().skip(told)) {
         let entry = History {
+            created: created.map(str::to_owned),
             comment: Some(UNKNOWN_LAYER.into()),
             ..History::default()
         };
-        history.insert(end, entry);
+        history.insert(at, entry);
     }
-    let mut left = layers;
+    let mut left = layers.len();
     for entry in history[..end].iter_mut().filter(|entry| !entry.empty_layer) {
         if left == 0 {
             entry.empty_layer = true;

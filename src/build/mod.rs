@@ -9,11 +9,13 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `supported`: what is refused before anything begins
+//! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
 mod add;
 mod bases;
 mod cancel;
+mod contexts;
 mod copy;
 mod error;
 mod image;
@@ -25,9 +27,12 @@ mod supported;
 mod workdir;
 
 pub use cancel::{Cancel, Cancelled, Why};
+pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use scheduler::build;
+
+use std::collections::BTreeMap;
 
 use crate::context::Context;
 use crate::image::Platform;
@@ -45,6 +50,8 @@ pub struct Environment<'a> {
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.
     pub context: &'a Context,
+    /// The named contexts that are files, by the numbers the plan has for them.
+    pub named: &'a [NamedFiles<'a>],
     /// Who is told.
     pub progress: &'a Progress,
     /// Ends the build.
@@ -74,6 +81,12 @@ pub struct Settings {
     pub shm_size: Option<u64>,
     /// Labels of the target's image, over its own.
     pub labels: Vec<(String, String)>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of what points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
+    /// The host name that RUN sees; none for the usual one.
+    pub hostname: Option<String>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
 }

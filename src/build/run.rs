@@ -39,6 +39,9 @@ pub(super) fn key(stage: &Stage<'_>, step: &RunStep) -> StepKey {
     key.field("user", &step.user);
     key.field("network", format!("{:?}", network(stage, step)));
     key.list("host", settings.hosts.iter().map(|(name, _)| name));
+    if let Some(hostname) = &settings.hostname {
+        key.field("hostname", hostname);
+    }
     key.list("script", step.scripts.iter().map(|file| &file.content));
     key.list(
         "ulimit",
@@ -79,7 +82,9 @@ fn network(stage: &Stage<'_>, step: &RunStep) -> Network {
 fn spec(stage: &Stage<'_>, step: &RunStep) -> RunSpec {
     let settings = stage.settings();
     let env = step.env.iter().chain(&step.proxy_env);
+    let usual = RunSpec::new(&step.argv);
     RunSpec {
+        hostname: settings.hostname.clone().unwrap_or(usual.hostname),
         env: env
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
@@ -89,7 +94,7 @@ fn spec(stage: &Stage<'_>, step: &RunStep) -> RunSpec {
         ulimits: settings.ulimits.clone(),
         shm_size: settings.shm_size,
         mounts: step.scripts.iter().map(script).collect(),
-        ..RunSpec::new(&step.argv)
+        ..usual
     }
 }
 

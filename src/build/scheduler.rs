@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::Environment;
 use super::bases::Bases;
@@ -12,13 +12,19 @@ use super::image::{BuiltImage, finish_history};
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
 use super::supported;
+use crate::cache::FileDigests;
 use crate::plan::Plan;
+
+/// Where an index tells when an image was made; only a build with a fixed time does (S11).
+const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 
 /// What the threads of a build share.
 pub(super) struct Shared<'a> {
     pub(super) env: &'a Environment<'a>,
     pub(super) plan: &'a Plan,
     pub(super) bases: Bases,
+    /// What is known of the files of contexts.
+    pub(super) files: FileDigests,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
 }
 
@@ -59,6 +65,8 @@ impl Shared<'_> {
 /// The first failure of any stage, [`Cancelled`] when the build was ended from outside.
 pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     supported::check(plan)?;
+    let root = rustix::fs::fstat(env.context.root()).context("cannot examine the build context")?;
+    let context = (root.st_dev, root.st_ino);
     let slots = plan
         .stages()
         .iter()
@@ -68,6 +76,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         env,
         plan,
         bases: Bases::default(),
+        files: FileDigests::from_bytes(&env.store.file_digests(context)?),
         slots: Mutex::new(slots),
     };
     let first_failure = Mutex::new(None);
@@ -94,6 +103,9 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
             }
         }
     });
+    if let Some(table) = shared.files.to_bytes() {
+        env.store.put_file_digests(context, &table)?;
+    }
     if let Some(Why::Signal(signal)) = env.cancel.why() {
         return Err(Cancelled(Why::Signal(signal)).into());
     }
@@ -144,10 +156,17 @@ fn result(env: &Environment<'_>, target: Finished) -> BuiltImage {
     let mut config = state.into_config();
     let epoch = env.settings.epoch.and_then(super::stage::rfc3339);
     finish_history(&mut config, &target.layers, epoch.as_deref());
+    let mut descriptor_annotations = env.settings.descriptor_annotations.clone();
+    if let Some(epoch) = epoch {
+        let created = descriptor_annotations.entry(CREATED_ANNOTATION.into());
+        created.or_insert(epoch);
+    }
     BuiltImage {
         config,
         layers: target.layers.clone(),
         platform: env.settings.platform.clone(),
+        annotations: env.settings.annotations.clone(),
+        descriptor_annotations,
         epoch: env.settings.epoch,
     }
 }

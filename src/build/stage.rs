@@ -45,9 +45,13 @@ pub(super) struct Stage<'a> {
 /// Builds `stage` and hands over its result.
 pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> {
     let label = label(stage);
-    let begins = u32::from(matches!(stage.base, Base::Image { .. }));
+    let begins = u32::from(matches!(stage.base, Base::Image { .. } | Base::Files(_)));
     let own = begins + count_layers(&stage.instructions);
-    let name = format!("[{label} {begins}/{own}] {}", summary(&stage.from));
+    let first = match stage.replaced {
+        true => format!("the build context {label} in place of the stage"),
+        false => summary(&stage.from),
+    };
+    let name = format!("[{label} {begins}/{own}] {first}");
     let mut running = Stage::begin(shared, stage, &name).map_err(|source| StepFailed {
         name,
         span: stage.from.span,
@@ -111,12 +115,8 @@ impl<'a> Stage<'a> {
     /// The stage as its base leaves it; `name` is what progress shows while that is fetched.
     fn begin(shared: &'a Shared<'a>, stage: &plan::Stage, name: &str) -> Result<Self> {
         let result = match &stage.base {
-            Base::Scratch => StageResult {
-                state: StageState::from_image(shared.plan, stage, None),
-                layers: Vec::new(),
-                stack: LayerStack::default(),
-                chain: Digest::of(b"scratch"),
-            },
+            Base::Scratch => StageResult::scratch(shared, stage),
+            Base::Files(number) => return Self::begin_with_files(shared, stage, name, *number),
             Base::Stage(index) => {
                 let parent = shared.stage(*index)?;
                 StageResult {
@@ -141,6 +141,36 @@ impl<'a> Stage<'a> {
             }
         };
         Ok(Self { shared, result })
+    }
+
+    /// The stage as one layer, the files of a named context, over nothing.
+    fn begin_with_files(
+        shared: &'a Shared<'a>,
+        stage: &plan::Stage,
+        name: &str,
+        number: usize,
+    ) -> Result<Self> {
+        let result = StageResult::scratch(shared, stage);
+        let mut begun = Self { shared, result };
+        copy::whole(&mut begun, name, number)?;
+        for layer in &mut begun.result.layers {
+            if let Origin::Step { created } = &layer.origin {
+                let created = created.clone();
+                layer.origin = Origin::Files { created };
+            }
+        }
+        Ok(begun)
+    }
+}
+
+impl StageResult {
+    fn scratch(shared: &Shared<'_>, stage: &plan::Stage) -> Self {
+        Self {
+            state: StageState::from_image(shared.plan, stage, None),
+            layers: Vec::new(),
+            stack: LayerStack::default(),
+            chain: Digest::of(b"scratch"),
+        }
     }
 }
 

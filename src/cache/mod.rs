@@ -4,7 +4,11 @@
 //! same bytes. The fields are kept beside the result, so that a miss can be explained by the first
 //! field that differs. What belongs in a key, and what never does, is SEMANTICS S13.
 
+mod files;
+
 use sha2::{Digest as _, Sha256};
+
+pub use files::{FileDigests, FileState};
 
 use crate::image::Digest;
 

@@ -1,7 +1,6 @@
 //! `lapstrake build`.
 
-use std::io::{Read as _, Write};
-use std::path::PathBuf;
+use std::io::Write;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -9,17 +8,16 @@ use serde_json::json;
 use super::build_args::{BuildArgs, ProgressArg};
 use super::deliver::{self, Delivered};
 use super::exit::UsageError;
+use super::input::Input;
+use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, metadata, signals, values};
+use super::{App, annotation, metadata, named, signals, values};
 use crate::build::{self, Cancel, Environment, Settings, Why};
-use crate::context::{self, Context};
-use crate::dockerfile::{self, Dockerfile};
+use crate::dockerfile;
 use crate::image::Platform;
-use crate::plan::{Plan, PlanOptions};
+use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
-/// A Dockerfile on stdin is read up to this many bytes.
-const MAX_DOCKERFILE: u64 = 16 << 20;
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -38,34 +36,32 @@ pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()
 fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
-    let settings = settings(args, &build_args)?;
-    if args.context.as_os_str() == "-" {
-        return Err(
-            UsageError("a context on stdin is not supported: name a directory".into()).into(),
-        );
-    }
-    let (path, source) = read_dockerfile(args)?;
+    let settings = settings(args, &build_args, &outputs)?;
+    let (contexts, named) = named::contexts(&args.build_contexts)?;
+    let input = Input::read(args)?;
     let progress = progress(args);
-    let dockerfile =
-        dockerfile::parse(&source.text).map_err(|found| Diagnostics::new(&source, found))?;
-    let plan = plan(args, &dockerfile, build_args, &settings.platform)
-        .map_err(|found| Diagnostics::new(&source, found))?;
-    for warning in dockerfile.warnings.iter().chain(plan.warnings()) {
-        progress.warn(&warning.message);
-    }
+    let options = plan_options(args, build_args, &settings.platform, contexts);
+    let read = |source: &SourceText| plan(source, &options, &progress);
+    // What is wrong with a Dockerfile that is there already is told before anything is set up.
+    let early = input.source().map(read).transpose()?;
     let entered = app.enter()?;
     progress.note(&format!("sandbox: {}", entered.note));
     let store = app.open_store(&entered)?;
-    let context = Context::open_dir(&args.context, path.as_deref())?;
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let (context, source) = input.open(args, &store, &entered.ids, &cancel)?;
+    let plan = match early {
+        Some(plan) => plan,
+        None => read(&source)?,
+    };
     let registries = app.registries()?;
     let env = Environment {
         store: &store,
         remote: &registries,
         ids: &entered.ids,
         context: &context,
+        named: &named,
         progress: &progress,
         cancel: &cancel,
         settings,
@@ -75,47 +71,6 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     store.settle()?;
     cancel.check()?;
     tell(args, &delivered, out)
-}
-
-/// The Dockerfile, and its path unless it came from stdin.
-fn read_dockerfile(args: &BuildArgs) -> Result<(Option<PathBuf>, SourceText)> {
-    if args
-        .file
-        .as_deref()
-        .is_some_and(|file| file.as_os_str() == "-")
-    {
-        let text = read_stdin()?;
-        return Ok((
-            None,
-            SourceText {
-                name: "stdin".into(),
-                text,
-            },
-        ));
-    }
-    let read = context::read_dockerfile(&args.context, args.file.as_deref())?;
-    let name = read.path.display().to_string();
-    Ok((
-        Some(read.path),
-        SourceText {
-            name,
-            text: read.text,
-        },
-    ))
-}
-
-fn read_stdin() -> Result<String> {
-    let mut bytes = Vec::new();
-    let mut stdin = std::io::stdin().lock().take(MAX_DOCKERFILE + 1);
-    stdin
-        .read_to_end(&mut bytes)
-        .context("cannot read the Dockerfile from stdin")?;
-    if bytes.len() as u64 > MAX_DOCKERFILE {
-        let message = format!("the Dockerfile on stdin is larger than {MAX_DOCKERFILE} bytes");
-        return Err(UsageError(message).into());
-    }
-    String::from_utf8(bytes)
-        .map_err(|_| UsageError("the Dockerfile on stdin is not UTF-8 text".into()).into())
 }
 
 /// Writes the id file and the metadata file, and stdout's one line.
@@ -190,7 +145,11 @@ pub(super) fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>, Usag
     text.parse().map(Some).map_err(wrong)
 }
 
-fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Settings, UsageError> {
+fn settings(
+    args: &BuildArgs,
+    build_args: &[(String, String)],
+    outputs: &[OutputSpec],
+) -> Result<Settings, UsageError> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
     if !Platform::host().accepts(&platform) {
         return Err(UsageError(format!(
@@ -198,6 +157,7 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
             Platform::host()
         )));
     }
+    let annotations = annotation::collect(&args.annotations, &platform, outputs)?;
     Ok(Settings {
         platform,
         platform_named: args.platform.is_some(),
@@ -224,22 +184,43 @@ fn settings(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Setting
             .iter()
             .map(|text| values::pair("--label", text))
             .collect::<Result<_, _>>()?,
+        annotations: annotations.manifest,
+        descriptor_annotations: annotations.descriptor,
+        hostname: values::hostname(build_args)?,
         epoch: epoch(build_args)?,
     })
 }
 
-fn plan(
+fn plan_options(
     args: &BuildArgs,
-    dockerfile: &Dockerfile,
     build_args: Vec<(String, String)>,
     platform: &Platform,
-) -> Result<Plan, Vec<dockerfile::Diagnostic>> {
-    let options = PlanOptions {
+    contexts: Vec<NamedContext>,
+) -> PlanOptions {
+    PlanOptions {
         build_args,
         target: args.target.clone(),
         platform: platform.clone(),
         platform_explicit: args.platform.is_some(),
         build_platform: Platform::host(),
-    };
-    Plan::new(dockerfile, &options)
+        contexts,
+    }
+}
+
+fn plan(source: &SourceText, options: &PlanOptions, progress: &Progress) -> Result<Plan> {
+    let wrong = |found| Diagnostics::new(source, found);
+    let dockerfile = dockerfile::parse(&source.text).map_err(wrong)?;
+    let plan = Plan::new(&dockerfile, options).map_err(wrong)?;
+    for warning in plan.warnings() {
+        progress.warn(&warning.message);
+    }
+    for name in plan.unused_build_args() {
+        progress.warn(&format!(
+            "--build-arg {name} is not used: no ARG declares it"
+        ));
+    }
+    for name in options.build_args_without_effect() {
+        progress.warn(&format!("--build-arg {name} has no effect here"));
+    }
+    Ok(plan)
 }

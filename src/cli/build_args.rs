@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::annotation::AnnotationSpec;
+use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
 use crate::image::{Platform, Reference};
 
 /// Build an image from a Dockerfile.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Dockerfile; `-` reads it from stdin [default: CONTEXT/Dockerfile]
+    /// Dockerfile; `-` reads it from stdin; of a context on stdin a path in it
+    /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
@@ -26,9 +29,19 @@ pub struct BuildArgs {
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
 
+    /// Files or an image in place of the stage or image NAME, or for COPY --from=NAME: a directory,
+    /// docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST]; may be repeated
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub build_contexts: Vec<NamedSpec>,
+
     /// Label of the image; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE")]
     pub labels: Vec<String>,
+
+    /// Annotation of the manifest, or manifest-descriptor:NAME=VALUE of its entry in a layout's
+    /// index; may be repeated
+    #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
+    pub annotations: Vec<AnnotationSpec>,
 
     /// Platform to build for [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
@@ -87,7 +100,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
 
-    /// Directory with what COPY and ADD may use
+    /// Directory with what COPY and ADD may use, or `-`: a tar of one on stdin, or a Dockerfile on
+    /// stdin that needs none
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
 }

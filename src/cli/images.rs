@@ -53,15 +53,27 @@ const NONE: &str = "<none>";
 /// Prints the images of the store to `out`, newest first.
 ///
 /// # Errors
-/// When the store cannot be read or `out` takes no more.
+/// When the store cannot be read or `out` takes no more; when an image is damaged, after the others
+/// were listed.
 pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    for image in store.images()? {
+    let (images, damaged) = store.images()?;
+    for image in images {
         let size = unpacked_size(store, &image)?;
         let wanted = |line: &Line| matches(args.name.as_deref(), line);
         lines.extend(lines_of(&image, size).into_iter().filter(wanted));
     }
     lines.sort_by(|left, right| right.created.cmp(&left.created));
+    list(args, &lines, out)?;
+    match damaged.into_iter().next() {
+        Some((name, error)) => Err(anyhow::Error::new(error).context(format!(
+            "the image {name} is damaged: remove it with lapstrake rmi {name}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn list(args: &Args, lines: &[Line], out: &mut dyn Write) -> anyhow::Result<()> {
     if args.quiet {
         let mut seen = std::collections::HashSet::new();
         for line in lines.iter().filter(|line| seen.insert(line.id.clone())) {
@@ -72,7 +84,7 @@ pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> anyhow::Result<()
     let now = OffsetDateTime::now_utc();
     match args.format {
         Format::Json => {
-            for line in &lines {
+            for line in lines {
                 writeln!(out, "{}", line.json(args, now))?;
             }
         }

@@ -77,7 +77,7 @@ pub fn run(
         None => store.keep_unnamed(&target)?,
     }
     let digest = target.digest.to_string();
-    let images = store.images()?;
+    let (images, _) = store.images()?;
     let image = images
         .iter()
         .find(|image| image.target.digest == target.digest)

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand, flags, exit codes, and errors as people read them.
 
+mod annotation;
 mod build;
 mod build_args;
 mod deliver;
@@ -7,11 +8,13 @@ mod exit;
 mod files;
 mod images;
 mod import;
+mod input;
 mod inspect;
 mod load;
 mod login;
 mod logout;
 mod metadata;
+mod named;
 mod output_spec;
 mod prune;
 mod pull;

@@ -50,6 +50,29 @@ pub fn variable(name: &str) -> Result<Option<String>, UsageError> {
         .transpose()
 }
 
+/// The host name that RUN sees, the build argument `BUILDKIT_SANDBOX_HOSTNAME`.
+///
+/// # Errors
+/// When it is no name that the kernel and `/etc/hosts` can hold.
+pub fn hostname(build_args: &[(String, String)]) -> Result<Option<String>, UsageError> {
+    const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+    /// The kernel's `__NEW_UTS_LEN`.
+    const LONGEST: usize = 64;
+    let given = build_args.iter().rev().find(|(name, _)| name == NAME);
+    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.len() > LONGEST || !text.chars().all(allowed) {
+        return Err(error(
+            "--build-arg",
+            &format!("{NAME}={text}"),
+            "a host name: letters, digits, - _ and ., 64 at most",
+        ));
+    }
+    Ok(Some(text.clone()))
+}
+
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
 ///
 /// # Errors
@@ -132,6 +155,16 @@ mod tests {
         ] {
             let expected = expected.map(|(name, ip)| (name.to_owned(), ip.to_owned()));
             assert_eq!(host(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn host_names() {
+        let found = |value: &str| hostname(&[("BUILDKIT_SANDBOX_HOSTNAME".into(), value.into())]);
+        assert_eq!(found("my-host.x").unwrap().as_deref(), Some("my-host.x"));
+        assert_eq!(found("").unwrap(), None);
+        for wrong in ["a b", "a\n1.2.3.4 b", &"a".repeat(65)] {
+            assert!(found(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -2,13 +2,15 @@
 //! `.dockerignore`.
 //!
 //! A context is only ever read through a [`RootDir`](crate::rootfs::RootDir); what it holds may be
-//! anybody's. An archive on standard input is unpacked by the layer room into a directory, which is
-//! then opened with [`Context::open_unfiltered`]; [`Stdin::guess`] tells it from a Dockerfile.
+//! anybody's. A context that is an archive ([`unpack_context`]) lies in a staging directory of the
+//! store for as long as it is open; [`Stdin::guess`] tells one on standard input from a Dockerfile.
 
+mod archive;
 mod glob;
 mod ignore;
 mod open;
 
+pub use archive::unpack_context;
 pub use glob::{Glob, GlobError};
 pub use ignore::{IgnoreError, IgnoreFile, Verdict};
 pub use open::{Context, ContextError, Dockerfile, Stdin, read_dockerfile};

@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{IgnoreError, IgnoreFile};
+use crate::layer::LayerError;
 use crate::rootfs::{RootDir, RootPath};
+use crate::store::Staging;
 
 /// The largest Dockerfile or ignore file that is read.
 const MAX_TEXT: u64 = 4 << 20;
@@ -46,6 +48,14 @@ pub enum ContextError {
         /// The mistake.
         source: IgnoreError,
     },
+    /// An archive that cannot be unpacked.
+    #[error("cannot unpack {what}: {source}")]
+    Unpack {
+        /// What messages call it.
+        what: String,
+        /// Why.
+        source: LayerError,
+    },
 }
 
 /// The text of a Dockerfile and where it was found.
@@ -63,6 +73,9 @@ pub struct Context {
     root: RootDir,
     ignore: IgnoreFile,
     ignore_path: Option<PathBuf>,
+    place: String,
+    /// What it was unpacked into, deleted with it.
+    _staging: Option<Staging>,
 }
 
 impl Context {
@@ -86,7 +99,8 @@ impl Context {
             Some(found) => Some(found),
             None => {
                 let file = path.join(".dockerignore");
-                read_inside(&context.root, ".dockerignore", &file)?.map(|text| (file, text))
+                read_inside(&context.root, ".dockerignore".as_ref(), &file)?
+                    .map(|text| (file, text))
             }
         };
         if let Some((file, text)) = found {
@@ -112,6 +126,52 @@ impl Context {
             root,
             ignore: IgnoreFile::default(),
             ignore_path: None,
+            place: "the build context".to_owned(),
+            _staging: None,
+        })
+    }
+
+    /// Opens `dir`, a directory of `staging` or that itself, without an ignore file. The staging
+    /// directory is deleted with the context.
+    ///
+    /// # Errors
+    /// A directory that cannot be opened.
+    pub fn open_staged(dir: &Path, staging: Staging) -> Result<Self, ContextError> {
+        let mut context = Self::open_unfiltered(dir)?;
+        context._staging = Some(staging);
+        Ok(context)
+    }
+
+    /// Has messages call it `place` rather than «the build context».
+    #[must_use]
+    pub fn called(mut self, place: impl Into<String>) -> Self {
+        self.place = place.into();
+        self
+    }
+
+    /// What messages call it.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The Dockerfile in it: the one at the path `name`, else `Dockerfile`, else `dockerfile`.
+    /// Its path is the one inside the context.
+    ///
+    /// # Errors
+    /// As [`read_dockerfile`].
+    pub fn dockerfile(&self, name: Option<&Path>) -> Result<Dockerfile, ContextError> {
+        let names: &[&Path] = match &name {
+            Some(name) => &[*name],
+            None => &["Dockerfile".as_ref(), "dockerfile".as_ref()],
+        };
+        for path in names {
+            if let Some(text) = read_inside(&self.root, path, path)? {
+                let path = path.to_path_buf();
+                return Ok(Dockerfile { path, text });
+            }
+        }
+        Err(ContextError::NoDockerfile {
+            path: names[0].to_owned(),
         })
     }
 
@@ -156,7 +216,7 @@ pub fn read_dockerfile(
     let root = Context::open_unfiltered(context)?.root;
     for name in ["Dockerfile", "dockerfile"] {
         let path = context.join(name);
-        if let Some(text) = read_inside(&root, name, &path)? {
+        if let Some(text) = read_inside(&root, name.as_ref(), &path)? {
             return Ok(Dockerfile { path, text });
         }
     }
@@ -175,8 +235,8 @@ fn read_beside(path: &Path) -> Result<Option<String>, ContextError> {
     text_of(file, path)
 }
 
-fn read_inside(root: &RootDir, name: &str, shown: &Path) -> Result<Option<String>, ContextError> {
-    let path = RootPath::new(name);
+fn read_inside(root: &RootDir, name: &Path, shown: &Path) -> Result<Option<String>, ContextError> {
+    let path = RootPath::new(name.as_os_str());
     let file = root.open_file(&path);
     let missing = file
         .as_ref()

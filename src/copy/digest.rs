@@ -6,24 +6,22 @@
 //! data and capability. Modes and owners are those of the copy. No time is in it.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use super::select::{Entry, Hit, Kind, failed};
+use super::contents::{FileContent, read_contents};
+use super::select::{Entry, Hit, Kind};
 use super::{CopyError, CopyOptions, Selection, Source};
+use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};
 use crate::layer::Meta;
-
-/// Gives the SHA-256 of an open file's content.
-pub type HashFile<'h> = dyn FnMut(&File, &Metadata) -> io::Result<[u8; 32]> + 'h;
 
 struct Frames(Hashing<io::Sink>);
 
 impl Selection {
     /// The digest of everything that matters of the selected entries.
     ///
-    /// `hash_file` gives the SHA-256 of a file's content, from a cache if it has one.
+    /// Files that are not `known` are read, on all cores.
     ///
     /// # Errors
     /// A file that cannot be read or that changed since it was selected.
@@ -31,11 +29,11 @@ impl Selection {
         &self,
         source: &Source<'_>,
         options: &CopyOptions,
-        hash_file: &mut HashFile<'_>,
+        known: &FileDigests,
     ) -> Result<Digest, CopyError> {
         let mut frames = Frames(Hashing::new(io::sink()));
         for hit in &self.hits {
-            frames.hit(hit, source, options, hash_file)?;
+            frames.hit(hit, source, options, known)?;
         }
         Ok(frames.0.finish().1)
     }
@@ -58,7 +56,7 @@ impl Frames {
         hit: &Hit,
         source: &Source<'_>,
         options: &CopyOptions,
-        hash_file: &mut HashFile<'_>,
+        known: &FileDigests,
     ) -> Result<(), CopyError> {
         // A directory's own name and metadata do not reach the destination, only its content does.
         let top = hit.entries.first();
@@ -67,6 +65,7 @@ impl Frames {
         self.number(hit.parents.into());
         self.number(hit.entries.len() as u64);
         let mut first = HashMap::new();
+        let mut files = read_contents(&hit.entries, source, options, known)?;
         for (index, entry) in hit.entries.iter().enumerate() {
             self.bytes(entry.relative.as_bytes());
             if is_tree && entry.relative.is_root() {
@@ -80,7 +79,7 @@ impl Frames {
                     continue;
                 }
             }
-            self.entry(entry, source, options, hash_file)?;
+            self.entry(entry, source, options, files.remove(&index))?;
         }
         Ok(())
     }
@@ -90,23 +89,19 @@ impl Frames {
         entry: &Entry,
         source: &Source<'_>,
         options: &CopyOptions,
-        hash_file: &mut HashFile<'_>,
+        file: Option<FileContent>,
     ) -> Result<(), CopyError> {
-        match &entry.kind {
-            Kind::File => {
-                let (file, metadata) = entry.open(source)?;
-                let data = hash_file(&file, &metadata)
-                    .map_err(|error| failed(source, "read", &entry.path, error))?;
-                let meta = entry.meta(source, options, Some(&file))?;
+        match (&entry.kind, file) {
+            (_, Some(FileContent { sha256, meta })) => {
                 self.common(b"file", entry, &meta);
-                self.number(metadata.len());
-                self.bytes(&data);
+                self.number(entry.truth.size);
+                self.bytes(&sha256);
                 for (name, value) in &meta.xattrs {
                     self.bytes(name);
                     self.bytes(value);
                 }
             }
-            kind => {
+            (kind, None) => {
                 let meta = entry.meta(source, options, None)?;
                 let (name, target): (&[u8], _) = match kind {
                     Kind::Symlink(target) => (b"symlink", target.as_bytes()),

@@ -7,6 +7,7 @@
 
 mod apply;
 mod chmod;
+mod contents;
 mod digest;
 mod error;
 mod expand;
@@ -25,7 +26,7 @@ use crate::layer::Attr;
 use crate::rootfs::{RootDir, RootPath};
 
 /// Looks up what the disk of a stage could not hold.
-pub type Lookup<'a> = dyn Fn(&RootPath) -> io::Result<Option<Attr>> + 'a;
+pub type Lookup<'a> = dyn Fn(&RootPath) -> io::Result<Option<Attr>> + Sync + 'a;
 
 /// Whose owners and attributes the entries of a source have.
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ impl<'a> Source<'a> {
             filter: Some(context.ignore()),
             filter_path: context.ignore_path(),
             owners: SourceOwners::Context,
-            place: "the build context",
+            place: context.place(),
         }
     }
 

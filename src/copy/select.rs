@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::expand::{Parts, expand};
 use super::{CopyError, CopyOptions, Source, SourceOwners};
+use crate::cache::FileState;
 use crate::context::{IgnoreFile, Verdict};
 use crate::layer::{Meta, Truth, read_xattrs};
 use crate::rootfs::{Follow, RootPath};
@@ -457,9 +458,20 @@ impl Selector<'_> {
 }
 
 impl Entry {
+    /// What tells this state of a context's file from any other. Files of a stage have none: an
+    /// overlay gives them another device at every mount.
+    pub(super) fn state(&self, source: &Source<'_>) -> Option<FileState> {
+        let is_lasting = matches!(source.owners, SourceOwners::Context);
+        is_lasting.then_some(FileState {
+            inode: self.truth.inode,
+            size: self.truth.size,
+            mtime: self.truth.mtime,
+            ctime: (self.ctime.0, u32::try_from(self.ctime.1).ok()?),
+        })
+    }
+
     /// Opens the regular file, which must still be the one that was selected.
     pub(super) fn open(&self, source: &Source<'_>) -> Result<(File, std::fs::Metadata), CopyError> {
-        use std::os::unix::fs::MetadataExt;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let opened = source
             .root
@@ -476,18 +488,27 @@ impl Entry {
             }
             Err(error) => return Err(failed(source, "open", &self.path, error)),
         };
-        let same = metadata.is_file()
+        if self.is(&metadata) {
+            Ok((file, metadata))
+        } else {
+            Err(self.changed(source))
+        }
+    }
+
+    /// Whether the open file is still in the state in which it was selected.
+    pub(super) fn is_unchanged(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|metadata| self.is(&metadata))
+    }
+
+    fn is(&self, metadata: &std::fs::Metadata) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        metadata.is_file()
             && (metadata.dev(), metadata.ino()) == self.truth.inode
             && metadata.len() == self.truth.size
             && metadata.mtime() == self.truth.mtime.0
             && metadata.mtime_nsec() == i64::from(self.truth.mtime.1)
             && metadata.ctime() == self.ctime.0
-            && u64::try_from(metadata.ctime_nsec()) == Ok(self.ctime.1);
-        if same {
-            Ok((file, metadata))
-        } else {
-            Err(self.changed(source))
-        }
+            && u64::try_from(metadata.ctime_nsec()) == Ok(self.ctime.1)
     }
 
     fn changed(&self, source: &Source<'_>) -> CopyError {

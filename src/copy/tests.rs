@@ -4,9 +4,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use super::*;
+use crate::cache::FileDigests;
 use crate::image::Digest;
 use crate::layer::{AllIds, Ids, SingleId, Target};
 
@@ -99,7 +98,8 @@ impl Fixture {
         let source = Source::context(&context);
         let patterns: Vec<String> = sources.iter().map(ToString::to_string).collect();
         let selection = select(&source, &patterns, options).unwrap();
-        selection.digest(&source, options, &mut hash).unwrap()
+        let known = FileDigests::default();
+        selection.digest(&source, options, &known).unwrap()
     }
 
     fn listing(&self) -> Listing {
@@ -111,12 +111,6 @@ impl Fixture {
     fn stat(&self, path: &str) -> fs::Metadata {
         fs::symlink_metadata(self.to().join(path)).unwrap()
     }
-}
-
-fn hash(mut file: &fs::File, _: &fs::Metadata) -> io::Result<[u8; 32]> {
-    let mut content = Vec::new();
-    io::Read::read_to_end(&mut file, &mut content)?;
-    Ok(Sha256::digest(&content).into())
 }
 
 fn make(root: &Path, files: &[&str]) {

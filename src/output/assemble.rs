@@ -58,14 +58,21 @@ pub fn assemble(
     let id = store.put_blob(&config)?;
     let config = Descriptor::new(OCI_CONFIG, &id, config.len() as u64);
     let layers: Vec<Descriptor> = blobs.into_iter().map(|(_, blob)| blob).collect();
-    let manifest = serde_json::to_vec(&json!({
+    let mut manifest = json!({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": config,
         "layers": layers,
-    }))?;
+    });
+    if !image.annotations.is_empty() {
+        manifest["annotations"] = json!(image.annotations);
+    }
+    let manifest = serde_json::to_vec(&manifest)?;
     let digest = store.put_blob(&manifest)?;
-    let descriptor = Descriptor::new(OCI_MANIFEST, &digest, manifest.len() as u64);
+    let mut descriptor = Descriptor::new(OCI_MANIFEST, &digest, manifest.len() as u64);
+    descriptor
+        .annotations
+        .clone_from(&image.descriptor_annotations);
     Ok(Assembled {
         manifest,
         descriptor,
@@ -98,7 +105,7 @@ fn export_all(
     let new = image
         .layers
         .iter()
-        .filter(|built| matches!(built.origin, Origin::Step { .. }))
+        .filter(|built| !matches!(built.origin, Origin::Base { .. }))
         .count();
     let workers = cores.min(new.max(1)).min(MAX_LAYERS);
     let threads = match compression {
@@ -160,7 +167,7 @@ impl Exporter<'_> {
     fn blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
         match &built.origin {
             Origin::Base { diff_id, blob } => Ok((diff_id.clone(), as_oci(blob))),
-            Origin::Step { .. } => self.step_blob(built, below),
+            Origin::Step { .. } | Origin::Files { .. } => self.step_blob(built, below),
         }
     }
 

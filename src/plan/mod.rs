@@ -5,6 +5,7 @@
 //! of one stage once its base is known and yields typed [`Step`]s. Neither does any I/O.
 
 mod config;
+mod contexts;
 mod environment;
 mod globals;
 mod graph;
@@ -21,6 +22,7 @@ mod step;
 mod tests;
 mod transfer;
 
+pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;
 pub use options::PlanOptions;
 pub use reference::Source;

@@ -1,5 +1,6 @@
 //! [`PlanOptions`], and the arguments that exist without being declared (S4).
 
+use super::contexts::NamedContext;
 use super::environment::Environment;
 use crate::image::Platform;
 
@@ -16,6 +17,8 @@ pub struct PlanOptions {
     pub platform_explicit: bool,
     /// The platform the build runs on.
     pub build_platform: Platform,
+    /// `--build-context`; of equal names the last counts.
+    pub contexts: Vec<NamedContext>,
 }
 
 impl Default for PlanOptions {
@@ -26,9 +29,29 @@ impl Default for PlanOptions {
             platform: Platform::host(),
             platform_explicit: false,
             build_platform: Platform::host(),
+            contexts: Vec::new(),
         }
     }
 }
+
+/// Build arguments that change a build without any `ARG`.
+const WITH_EFFECT: [&str; 4] = [
+    "BUILDKIT_SANDBOX_HOSTNAME",
+    "BUILDKIT_CACHE_MOUNT_NS",
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+];
+
+/// Build arguments for what a build here does not have: caches inside images, custom frontends,
+/// build records, scanners.
+const WITHOUT_EFFECT: [&str; 6] = [
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_MULTI_PLATFORM",
+    "BUILDKIT_SYNTAX",
+    "BUILDKIT_BUILD_NAME",
+    "BUILDKIT_SBOM_SCAN_CONTEXT",
+    "BUILDKIT_SBOM_SCAN_STAGE",
+];
 
 /// The proxy variables, upper case.
 pub(super) const PROXIES: [&str; 5] = [
@@ -84,9 +107,16 @@ impl PlanOptions {
         env
     }
 
+    /// Those of the given build arguments that mean something to BuildKit and nothing here.
+    pub fn build_args_without_effect(&self) -> impl Iterator<Item = &str> {
+        let names = self.build_args.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| WITHOUT_EFFECT.contains(name))
+    }
+
     /// Whether a build argument means something without any `ARG`.
     pub(super) fn is_predefined(name: &str) -> bool {
-        name.starts_with("BUILDKIT_")
+        WITH_EFFECT.contains(&name)
+            || WITHOUT_EFFECT.contains(&name)
             || name == "SOURCE_DATE_EPOCH"
             || PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
     }

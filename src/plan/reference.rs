@@ -1,5 +1,6 @@
 //! What `--from` and a mount's `from` mean (S5).
 
+use super::contexts::Contexts;
 use crate::dockerfile::{Diagnostic, DiagnosticKind, Span};
 
 /// Where files come from.
@@ -11,8 +12,10 @@ pub enum Source {
     Scratch,
     /// A stage, by its index in the file.
     Stage(usize),
-    /// An image, as written.
+    /// An image: a reference as written, or one in an image layout, `oci-layout://DIR[:TAG]`.
     Image(String),
+    /// The files of a named context, by its number ([`ContextKind::Files`](super::ContextKind)).
+    Files(usize),
 }
 
 /// Whether a number is a stage's index.
@@ -22,10 +25,13 @@ pub(super) enum Numbers {
     AreImages,
 }
 
-/// The names of all stages, by index; `None` for a stage without.
+/// What a name can mean.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names {
+    /// The names of all stages, by index; `None` for a stage without.
     pub names: Vec<Option<String>>,
+    /// What stands in the place of images.
+    pub contexts: Contexts,
 }
 
 impl Names {
@@ -42,7 +48,7 @@ impl Names {
         self.names.iter().flatten().map(String::as_str)
     }
 
-    /// What `text` names: a stage anywhere in the file, in any case, or an image.
+    /// What `text` names: a stage anywhere in the file, in any case, a named context, or an image.
     pub fn source(&self, text: &str, numbers: Numbers, span: Span) -> Result<Source, Diagnostic> {
         if let (Numbers::AreStages, Ok(index)) = (numbers, text.parse::<i64>()) {
             return usize::try_from(index)
@@ -56,7 +62,7 @@ impl Names {
         }
         match text {
             "scratch" => Ok(Source::Scratch),
-            _ => Ok(Source::Image(text.to_owned())),
+            _ => Ok(self.contexts.source(text)),
         }
     }
 

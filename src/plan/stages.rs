@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::contexts::{ContextKind, Contexts};
 use super::environment::Environment;
 use super::globals::{expand_global, global_args, unused_build_args};
 use super::graph::{check_cycles, check_needed, prune};
@@ -46,6 +47,8 @@ pub struct Stage {
     pub base: Base,
     /// The platform it is built for.
     pub platform: Platform,
+    /// Whether a named context stands in its place, so that it is nothing but its base.
+    pub replaced: bool,
     /// Everything after its `FROM`.
     pub instructions: Vec<Instruction>,
     /// The stages it needs, ascending, without duplicates.
@@ -65,11 +68,13 @@ pub enum Base {
     Stage(usize),
     /// An image.
     Image {
-        /// The reference, variables expanded.
+        /// The reference, variables expanded; or `oci-layout://DIR[:TAG]`.
         reference: String,
         /// The platform to look for.
         platform: Platform,
     },
+    /// The files of a named context, by its number.
+    Files(usize),
 }
 
 impl Plan {
@@ -78,6 +83,10 @@ impl Plan {
         let (head, bodies) = split_stages(&dockerfile.instructions);
         let names = Names {
             names: bodies.iter().map(|body| body.name()).collect(),
+            contexts: Contexts {
+                list: options.contexts.clone(),
+                platform: Some(options.platform.clone()),
+            },
         };
         let target = find_target(&names, options).map_err(|error| vec![error])?;
         let escape = dockerfile.directives.escape;
@@ -90,7 +99,7 @@ impl Plan {
             escape,
         });
         let mut all = build_stages(&shared, &bodies)?;
-        inherit_triggers(&mut all);
+        inherit_triggers(&shared.names, &mut all);
         check_cycles(&all, &shared.names)?;
         let needed = prune(&all, target);
         check_needed(&needed, &shared.names)?;
@@ -229,6 +238,10 @@ fn build_stages(shared: &Shared, bodies: &[Body<'_>]) -> Result<Vec<Stage>, Vec<
     for (index, body) in bodies.iter().enumerate() {
         match read_base(shared, index, body.from, &stages) {
             Ok((base, platform)) => {
+                if let Some(stage) = replaced(shared, index, body, &platform) {
+                    stages.push(stage);
+                    continue;
+                }
                 let (references, wrong) = own_references(shared, &body.rest);
                 errors.extend(wrong);
                 stages.push(make_stage(index, body, base, platform, references));
@@ -261,6 +274,7 @@ fn make_stage(
         from: body.instruction.clone(),
         base,
         platform,
+        replaced: false,
         instructions: body.rest.clone(),
         depends_on: Vec::new(),
         images: Vec::new(),
@@ -319,12 +333,36 @@ fn read_base(
     let base = match parent {
         Some(index) => Base::Stage(index),
         None if reference == "scratch" => Base::Scratch,
-        None => Base::Image {
-            reference,
-            platform: platform.clone(),
+        None => match shared.names.contexts.find(&reference, Some(&platform)) {
+            Some(kind) => named_base(kind, &platform),
+            None => Base::Image {
+                reference,
+                platform: platform.clone(),
+            },
         },
     };
     Ok((base, platform))
+}
+
+fn named_base(kind: &ContextKind, platform: &Platform) -> Base {
+    match kind {
+        ContextKind::Files(number) => Base::Files(*number),
+        ContextKind::Image(reference) => Base::Image {
+            reference: reference.clone(),
+            platform: platform.clone(),
+        },
+    }
+}
+
+/// The stage that a named context is in the place of `body`, if there is one of its name (S5).
+fn replaced(shared: &Shared, index: usize, body: &Body<'_>, platform: &Platform) -> Option<Stage> {
+    let contexts = &shared.names.contexts;
+    let kind = contexts.find(&body.name()?, Some(platform))?;
+    let base = named_base(kind, platform);
+    let mut stage = make_stage(index, body, base, platform.clone(), Vec::new());
+    stage.instructions = Vec::new();
+    stage.replaced = true;
+    Some(stage)
 }
 
 fn read_platform(shared: &Shared, from: &From) -> Result<Option<Platform>, Diagnostic> {
@@ -378,10 +416,7 @@ fn own_references(
 }
 
 /// A stage built on a stage replays that stage's `ONBUILD`, so it needs what they need.
-fn inherit_triggers(stages: &mut [Stage]) {
-    let names = Names {
-        names: stages.iter().map(|stage| stage.name.clone()).collect(),
-    };
+fn inherit_triggers(names: &Names, stages: &mut [Stage]) {
     for index in 0..stages.len() {
         let Base::Stage(parent) = stages[index].base else {
             continue;

@@ -75,7 +75,11 @@ impl StageState {
         let mut state = Self {
             shared: Arc::clone(&plan.shared),
             stage: stage.index,
-            triggers: std::mem::take(&mut config.config.on_build),
+            // What stands in the place of a stage is done: its triggers are for those on top of it.
+            triggers: match stage.replaced {
+                true => Vec::new(),
+                false => std::mem::take(&mut config.config.on_build),
+            },
             config,
             env,
             args: Vec::new(),

@@ -19,6 +19,7 @@ fn options(build_args: &[(&str, &str)], target: Option<&str>) -> PlanOptions {
         platform: amd64.clone(),
         platform_explicit: false,
         build_platform: amd64,
+        contexts: Vec::new(),
     }
 }
 
@@ -215,6 +216,54 @@ fn s5_a_child_starts_with_its_parents_state() {
     assert_eq!((run.cwd.as_str(), run.user.as_str()), ("/w", "u"));
     assert!(run.env.contains(&("A".into(), "2".into())));
     assert_eq!(step.created_by, "RUN |1 A=2 sh t # buildkit");
+}
+
+#[test]
+fn s5_named_contexts_replace_stages_and_images() {
+    let text = "FROM golang AS build\nRUN --mount=from=tools,target=/t x\nFROM build AS child\n\
+                COPY --from=assets / /a\nCOPY --from=scratch / /s\nCOPY --from=0 / /b\nFROM alpine:3";
+    let named = |name: &str, kind| NamedContext {
+        name: context_name(name),
+        platform: None,
+        kind,
+    };
+    let mut asked = options(&[], Some("child"));
+    asked.contexts = vec![
+        named("assets", ContextKind::Files(3)),
+        named("docker.io/library/alpine:3", ContextKind::Files(4)),
+        named("scratch", ContextKind::Files(5)),
+        named("golang", ContextKind::Image("other:1".into())),
+        named("tools", ContextKind::Image("oci-layout://d:t".into())),
+    ];
+    let plan = plan_with(text, &asked).unwrap();
+    let image = |reference: &str| Base::Image {
+        reference: reference.to_owned(),
+        platform: asked.platform.clone(),
+    };
+    let build = plan.stage(0).unwrap();
+    assert_eq!((&build.base, build.replaced), (&image("other:1"), false));
+    assert_eq!(build.images, ["oci-layout://d:t"]);
+    assert_eq!(plan.stage(2).unwrap().base, Base::Files(4));
+    let child = plan.stage(1).unwrap();
+    assert_eq!(child.base, Base::Stage(0));
+    let sources: Vec<&Source> = child.references.iter().map(|(source, _)| source).collect();
+    assert_eq!(
+        sources,
+        [&Source::Files(3), &Source::Scratch, &Source::Stage(0)]
+    );
+
+    // In the place of a stage, whatever that would have needed.
+    asked.contexts = vec![named("build", ContextKind::Image("done".into()))];
+    let plan = plan_with(text, &asked).unwrap();
+    let build = plan.stage(0).unwrap();
+    assert_eq!((&build.base, build.replaced), (&image("done"), true));
+    assert!(build.instructions.is_empty() && build.images.is_empty());
+    // Its triggers are for the stages on top of it.
+    let config = base(r#"{"config":{"OnBuild":["RUN t"]}}"#);
+    let state = StageState::from_image(&plan, build, Some(&config));
+    assert!(state.triggers().unwrap().is_empty());
+    let child = StageState::from_stage(&plan, plan.stage(1).unwrap(), &state);
+    assert_eq!(child.triggers().unwrap().len(), 1);
 }
 
 #[test]

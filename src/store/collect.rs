@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::image::manifest::{Descriptor, Index, Manifest};
 
@@ -15,6 +16,9 @@ use super::images::{is_index, name_of};
 use super::remove::disk_usage;
 use super::{ExportRecord, StepRecord, Store, StoreError, remove_tree};
 use crate::image::{Digest, ImageConfig};
+
+/// How long the table of a context's contents is kept after its last change.
+const TABLE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// What is to be collected.
 #[derive(Clone, Copy, Debug, Default)]
@@ -266,6 +270,27 @@ impl Collection<'_> {
                 let path = dir.join(name);
                 self.report.bytes += disk_usage(&path);
                 self.remove_any(&path);
+            }
+        }
+        if !self.options.all {
+            self.collect_old_tables()?;
+        }
+        Ok(())
+    }
+
+    /// Tables of contexts that have not been read for long. One too many costs a reading.
+    fn collect_old_tables(&mut self) -> Result<(), StoreError> {
+        let dir = self.store.path("files");
+        for name in names_in(&dir)? {
+            let path = dir.join(name);
+            let metadata = fs::symlink_metadata(&path).at("examine", &path)?;
+            let age = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.elapsed().ok());
+            if age.is_some_and(|age| age > TABLE_AGE) {
+                self.report.bytes += metadata.len();
+                self.remove_record(&path)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Images: the tags in `index.json` and what they lead to.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,7 @@ impl Store {
         }
         let mut found: Vec<StoredImage> = Vec::new();
         if may_be_id {
-            found = self.images()?;
+            found = self.images()?.0;
             found.retain(|image| {
                 image.id.hex().starts_with(digits) || image.manifest_digest.hex() == digits
             });
@@ -167,22 +168,28 @@ impl Store {
         })
     }
 
-    /// Every image, each once, in the order in which they came.
+    /// Every image that can be read, each once, in the order in which they came, and a name and
+    /// what is wrong of each of the others: one damaged image hides no other.
     ///
     /// # Errors
-    /// When `index.json` or an image in it cannot be read.
-    pub fn images(&self) -> Result<Vec<StoredImage>, StoreError> {
+    /// When `index.json` cannot be read.
+    pub fn images(&self) -> Result<(Vec<StoredImage>, Vec<(String, StoreError)>), StoreError> {
         let index = self.index()?;
-        let mut images: Vec<StoredImage> = Vec::new();
+        let mut seen = HashSet::new();
+        let (mut images, mut damaged) = (Vec::new(), Vec::new());
         for entry in &index.manifests {
-            let is_known = images
-                .iter()
-                .any(|image| image.target.digest == entry.digest);
-            if !is_known {
-                images.push(self.load(entry, &index.manifests)?);
+            if !seen.insert(&entry.digest) {
+                continue;
+            }
+            match self.load(entry, &index.manifests) {
+                Ok(image) => images.push(image),
+                Err(error) => {
+                    let name = name_of(entry).cloned();
+                    damaged.push((name.unwrap_or_else(|| entry.digest.to_string()), error));
+                }
             }
         }
-        Ok(images)
+        Ok((images, damaged))
     }
 
     pub(super) fn index(&self) -> Result<IndexFile, StoreError> {

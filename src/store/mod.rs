@@ -13,7 +13,7 @@
 //!   diffs/MAP/HEX      symbolic link whose text is the id of the layer with that diff id
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
-//!   files/             digests of context files
+//!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
 //!   cache-mounts/      directories of RUN --mount=type=cache
 //!   tmp/               everything unfinished
 //! ```
@@ -101,11 +101,6 @@ impl Store {
     /// The name of the id map under which this store's layers are made and found.
     pub fn id_map(&self) -> &str {
         &self.inner.map
-    }
-
-    /// Where the contents of context files are remembered.
-    pub fn files_dir(&self) -> PathBuf {
-        self.inner.root.join("files")
     }
 
     /// Where cache mounts live.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{Sync, read_record};
+use super::files::{Sync, read_limited, read_record};
 use super::layers::checked_id;
 use super::{Store, StoreError};
 use crate::image::Digest;
@@ -113,6 +113,31 @@ impl Store {
             checked_id(id)?;
         }
         self.replace_json(&self.step_path(key), record, Sync::No)
+    }
+
+    /// What the last build knew of the contents of the files of a context, which is recognised by
+    /// its directory's device and inode; empty when there is nothing.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn file_digests(&self, context: (u64, u64)) -> Result<Vec<u8>, StoreError> {
+        match read_limited(&self.file_digests_path(context)) {
+            Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
+            bytes => Ok(bytes?.unwrap_or_default()),
+        }
+    }
+
+    /// Keeps what a build knows of the contents of a context's files. Of two builds that end at
+    /// the same time one is believed: what the other knew is read again.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put_file_digests(&self, context: (u64, u64), table: &[u8]) -> Result<(), StoreError> {
+        self.replace(&self.file_digests_path(context), table, Sync::No)
+    }
+
+    fn file_digests_path(&self, (device, inode): (u64, u64)) -> PathBuf {
+        self.path("files").join(format!("{device:x}-{inode:x}"))
     }
 
     fn step_path(&self, key: &Digest) -> PathBuf {

@@ -342,14 +342,14 @@ fn tags_move_and_leave_the_old_image_without_a_name() {
     };
     assert_eq!(names("app:1"), ["app:1"]);
     assert_eq!(names("app"), ["app:latest"]);
-    assert_eq!(store.images().unwrap().len(), 2);
+    assert_eq!(store.images().unwrap().0.len(), 2);
     assert_eq!(store.untag(&name("app:1")).unwrap(), Some(false));
-    assert_eq!(store.images().unwrap().len(), 1);
+    assert_eq!(store.images().unwrap().0.len(), 1);
     store.tag(&name("app"), &one).unwrap();
     store.tag(&name("app"), &two).unwrap();
     assert_eq!(store.untag(&name("nothing")).unwrap(), None);
 
-    let unnamed = store.images().unwrap();
+    let unnamed = store.images().unwrap().0;
     assert!(unnamed.iter().any(|image| image.names.is_empty()));
     let id = store.image(&name("app")).unwrap().unwrap().id;
     for text in [id.as_str(), id.hex(), &id.hex()[..12], "app:latest"] {
@@ -404,7 +404,7 @@ fn no_tag_is_lost_by_many_hands() {
         }
     });
     let store = Store::open(dir.path(), "test").unwrap();
-    let images = store.images().unwrap();
+    let images = store.images().unwrap().0;
     assert_eq!(images.len(), 8);
     assert_eq!(
         images.iter().map(|image| image.names.len()).sum::<usize>(),
@@ -461,7 +461,7 @@ fn garbage_is_what_no_tag_reaches() {
     assert_eq!(store.export_record("ours", "").unwrap(), Some(export));
     assert!(store.step(&Digest::of(b"hit")).unwrap().is_some());
     assert!(store.step(&Digest::of(b"old")).unwrap().is_none());
-    assert_eq!(store.images().unwrap().len(), 1);
+    assert_eq!(store.images().unwrap().0.len(), 1);
 
     let all = PruneOptions {
         all: true,
@@ -471,7 +471,7 @@ fn garbage_is_what_no_tag_reaches() {
     assert_eq!(report.untagged, ["docker.io/library/app:latest"]);
     assert_eq!(entries(&store.path("oci/blobs/sha256")), 0);
     assert_eq!(entries(&store.by_map("layers")), 0);
-    assert_eq!(store.images().unwrap(), []);
+    assert_eq!(store.images().unwrap().0, []);
 }
 
 #[test]
@@ -571,7 +571,7 @@ fn killed_processes_leave_a_store_that_works() {
             victim.wait().unwrap();
         }
     }
-    for image in store.images().unwrap() {
+    for image in store.images().unwrap().0 {
         let diff_id = image.config.rootfs.diff_ids[0].parse().unwrap();
         let layer = store.layer_by_diff_id(&diff_id).unwrap().unwrap();
         let text = fs::read_to_string(layer.diff().join("file")).unwrap();
@@ -605,7 +605,7 @@ fn fills_a_small_disk() {
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
     drop(writer);
     store.tag(&name("other"), &image).unwrap();
-    assert_eq!(store.images().unwrap().len(), 1);
+    assert_eq!(store.images().unwrap().0.len(), 1);
 }
 
 #[test]

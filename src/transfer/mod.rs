@@ -7,6 +7,7 @@
 
 mod error;
 mod import;
+mod layout;
 mod load;
 mod make;
 mod parts;
@@ -20,6 +21,7 @@ mod workers;
 
 pub use error::TransferError;
 pub use import::{ImportOptions, import_dir, import_tar};
+pub use layout::{LAYOUT_SCHEME, LayoutRef, layout_layers};
 pub use load::{Loaded, load};
 pub use parts::{open_blob, parts};
 pub use pull::{PullOptions, PullPolicy, pull, pull_layers};

@@ -63,7 +63,7 @@ fn mount_sources(
     name: &Reference,
 ) -> Result<Vec<(Reference, StoredImage)>, TransferError> {
     let mut sources = Vec::new();
-    for image in store.images()? {
+    for image in store.images()?.0 {
         let from = image.names.iter().find(|known| {
             known.registry() == name.registry() && known.repository() != name.repository()
         });

@@ -385,7 +385,7 @@ fn hostile_archives_are_refused() {
         let (_dir, store) = store();
         let error = load(&store, Cursor::new(bytes), "test").unwrap_err();
         assert!(error.to_string().contains(expected), "{case}: {error}");
-        assert_eq!(store.images().unwrap(), [], "{case}");
+        assert_eq!(store.images().unwrap().0, [], "{case}");
     }
     let (_dir, store) = store();
     let whole = archive(&sender, ArchiveKind::Docker, &imported(&sender, "x"));

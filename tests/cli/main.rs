@@ -7,6 +7,8 @@
 mod attacks;
 mod builds;
 mod cache;
+mod config;
+mod contexts;
 mod files;
 mod mistakes;
 mod outputs;
@@ -38,6 +40,8 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        config::CASES,
+        contexts::CASES,
         outputs::CASES,
         mistakes::CASES,
         attacks::CASES,

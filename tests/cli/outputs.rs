@@ -8,6 +8,7 @@ use crate::support::{Context, Outcome, Ran, read_tar};
 pub const CASES: &[Case] = &[
     ("every_kind_of_output", kinds),
     ("images_are_named_saved_and_loaded", images),
+    ("one_damaged_image_hides_no_other", damaged),
     ("commands_run_in_images", commands),
 ];
 
@@ -55,6 +56,19 @@ fn images(c: &Context) -> Outcome {
     c.run(&["prune"]).fails(2, &["--force"]);
     c.run(&["prune", "--force"]).ok();
     assert_eq!(c.run(&["run", "other:2", "cat", "/x"]).ok().out, "x\n");
+    Outcome::Passed
+}
+
+fn damaged(c: &Context) -> Outcome {
+    c.build(DOCKERFILE, &["-t", "good"]).ok();
+    c.build("FROM base\nCMD bad\n", &["-t", "bad"]).ok();
+    let digest = c.inspect("bad")["Digest"].as_str().unwrap().to_owned();
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    fs::remove_file(c.path("store/v1/oci/blobs/sha256").join(hex)).unwrap();
+    let listed = c.run(&["images"]).fails(1, &["bad", "lapstrake rmi", hex]);
+    assert!(listed.out.contains("good") && !listed.out.contains("bad"));
+    c.run(&["rmi", "bad"]).ok();
+    c.run(&["images"]).ok();
     Outcome::Passed
 }
 

@@ -125,6 +125,13 @@ impl Context {
         ran(&mut self.command(args))
     }
 
+    /// Runs the program with `input` on its stdin.
+    pub fn fed(&self, args: &[&str], input: &[u8]) -> Ran {
+        fs::write(self.path("stdin"), input).unwrap();
+        let stdin = fs::File::open(self.path("stdin")).unwrap();
+        ran(self.command(args).stdin(stdin))
+    }
+
     /// Imports the base image `base`: busybox, a passwd and a group file.
     pub fn import(&self) {
         let root = self.path("rootfs");

@@ -1,5 +1,7 @@
 //! What the copies have besides their places: metadata, content, digests.
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 
 #[test]
@@ -174,7 +176,7 @@ fn demand_37_a_file_swapped_after_its_selection_is_an_error() {
             "directory" => fs::create_dir(&file).unwrap(),
             _ => {}
         }
-        let digest = selection.digest(&source, &options(), &mut hash);
+        let digest = selection.digest(&source, &options(), &FileDigests::default());
         assert!(matches!(digest, Err(CopyError::Changed { .. })), "{swap}");
         let ids = fixture.ids();
         let mut target = Target::new(RootDir::open(&fixture.to()).unwrap(), &*ids);
@@ -194,6 +196,31 @@ fn s17_special_files_of_a_context() {
     assert!(stat.is_file() && stat.len() == 0 && stat.mode() & 0o7777 == 0o755);
     use std::os::unix::fs::FileTypeExt;
     assert!(fixture.stat("t/fifo").file_type().is_fifo());
+}
+
+#[test]
+fn s13_what_is_known_is_not_read_again() {
+    let fixture = Fixture::new(&["d/f"]);
+    let context = fixture.context();
+    let source = Source::context(&context);
+    let selection = select(&source, &["d".to_owned()], &options()).unwrap();
+    let digest = |known: &FileDigests| selection.digest(&source, &options(), known).unwrap();
+    let file = selection.hits[0].entries.last().unwrap();
+    let state = file.state(&source).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(100);
+    let (right, wrong) = (FileDigests::default(), FileDigests::default());
+    right.put(&state, Sha256::digest("d/f").into(), later);
+    wrong.put(&state, [0; 32], later);
+    assert_eq!(digest(&right), digest(&FileDigests::default()));
+    assert_ne!(digest(&wrong), digest(&right), "the file was read");
+
+    // One that was changed just now is read every time, one that has been at rest is remembered.
+    let known = FileDigests::default();
+    digest(&known);
+    assert_eq!(known.get(&state), None);
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    digest(&known);
+    assert_eq!(known.get(&state), Some(Sha256::digest("d/f").into()));
 }
 
 #[test]

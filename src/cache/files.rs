@@ -1,0 +1,304 @@
+//! [`FileDigests`]: what is known of the contents of files, so that they are not read twice.
+//!
+//! A file is recognised by device, inode, size and both its times. Whoever changes a file's content
+//! moves its ctime on, so a content is remembered only once the clock has left the tick of that time:
+//! a second edit in the same tick would leave no trace.
+//!
+//! On disk: `lapstrake.files.1` and a line feed, records of eleven little-endian 64-bit numbers (device,
+//! inode, size, mtime and its nanoseconds, ctime and its nanoseconds, the digest's four quarters), and
+//! the SHA-256 of all that. A table that does not end with its digest is as good as none.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest as _, Sha256};
+
+const MAGIC: &[u8] = b"lapstrake.files.1\n";
+const NUMBERS: usize = 11;
+const RECORD: usize = NUMBERS * 8;
+const SUM: usize = 32;
+/// How long after a file's last change its content is believed to have a time of its own.
+const TICK: Duration = Duration::from_millis(100);
+/// The same on file systems that count whole seconds, or two.
+const COARSE_TICK: Duration = Duration::from_millis(2100);
+/// How many files that this build did not ask for are kept, besides as many as it did.
+const SPARE: usize = 10_000;
+/// A table of more records, 23 MB, is cut.
+const MOST: usize = 256 * 1024;
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileState {
+    /// Device and inode.
+    pub inode: (u64, u64),
+    /// Bytes.
+    pub size: u64,
+    /// Modification time: seconds and nanoseconds.
+    pub mtime: (i64, u32),
+    /// Change time: seconds and nanoseconds.
+    pub ctime: (i64, u32),
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    state: FileState,
+    sha256: [u8; 32],
+    asked_for: bool,
+}
+
+/// A table of contents, shared by the threads of a build.
+#[derive(Default)]
+pub struct FileDigests {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<(u64, u64), Known>,
+    is_changed: bool,
+}
+
+impl FileDigests {
+    /// Reads a table that [`FileDigests::to_bytes`] wrote; a damaged one is empty.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let known = parse(bytes).unwrap_or_default();
+        Self {
+            table: Mutex::new(Table {
+                known,
+                is_changed: false,
+            }),
+        }
+    }
+
+    /// The SHA-256 of a file in this state.
+    pub fn get(&self, state: &FileState) -> Option<[u8; 32]> {
+        let mut table = self.lock();
+        let known = table.known.get_mut(&state.inode)?;
+        (known.state == *state).then(|| {
+            known.asked_for = true;
+            known.sha256
+        })
+    }
+
+    /// Remembers what was read of a file that was in `state` before and after; `read` is the time
+    /// when reading ended.
+    pub fn put(&self, state: &FileState, sha256: [u8; 32], read: SystemTime) {
+        if !is_settled(state.ctime, read) {
+            return;
+        }
+        let mut table = self.lock();
+        table.is_changed = true;
+        let known = Known {
+            state: *state,
+            sha256,
+            asked_for: true,
+        };
+        table.known.insert(state.inode, known);
+    }
+
+    /// The table as it goes to the disk; none when it says what was read from there.
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let table = self.lock();
+        if !table.is_changed {
+            return None;
+        }
+        let (asked, spare): (Vec<&Known>, Vec<&Known>) =
+            table.known.values().partition(|known| known.asked_for);
+        let spare = spare.into_iter().take(asked.len() + SPARE);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + table.known.len() * RECORD + SUM);
+        bytes.extend_from_slice(MAGIC);
+        for known in asked.iter().copied().chain(spare).take(MOST) {
+            known.write(&mut bytes);
+        }
+        let sum = Sha256::digest(&bytes);
+        bytes.extend_from_slice(&sum);
+        Some(bytes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a change after `read` would show in the change time.
+fn is_settled((seconds, nanoseconds): (i64, u32), read: SystemTime) -> bool {
+    let Ok(seconds) = u64::try_from(seconds) else {
+        return false;
+    };
+    let tick = match nanoseconds {
+        0 => COARSE_TICK,
+        _ => TICK,
+    };
+    let changed = UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds) + tick);
+    changed.is_some_and(|settled| settled <= read)
+}
+
+impl Known {
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let state = &self.state;
+        for number in [state.inode.0, state.inode.1, state.size] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for (seconds, nanoseconds) in [state.mtime, state.ctime] {
+            bytes.extend_from_slice(&seconds.to_le_bytes());
+            bytes.extend_from_slice(&u64::from(nanoseconds).to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.sha256);
+    }
+
+    fn read(record: &[u8]) -> Option<Self> {
+        let number = |index: usize| -> Option<[u8; 8]> {
+            record.get(index * 8..index * 8 + 8)?.try_into().ok()
+        };
+        let unsigned = |index| number(index).map(u64::from_le_bytes);
+        let time = |index| -> Option<(i64, u32)> {
+            let seconds = i64::from_le_bytes(number(index)?);
+            Some((seconds, u32::try_from(unsigned(index + 1)?).ok()?))
+        };
+        Some(Self {
+            state: FileState {
+                inode: (unsigned(0)?, unsigned(1)?),
+                size: unsigned(2)?,
+                mtime: time(3)?,
+                ctime: time(5)?,
+            },
+            sha256: record.get(7 * 8..)?.try_into().ok()?,
+            asked_for: false,
+        })
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
+    let (rest, sum) = bytes.split_at_checked(bytes.len().checked_sub(SUM)?)?;
+    if Sha256::digest(rest).as_slice() != sum {
+        return None;
+    }
+    let records = rest.strip_prefix(MAGIC)?;
+    if records.len() % RECORD != 0 {
+        return None;
+    }
+    records
+        .chunks_exact(RECORD)
+        .map(|record| Known::read(record).map(|known| (known.state.inode, known)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(inode: u64, ctime: (i64, u32)) -> FileState {
+        FileState {
+            inode: (1, inode),
+            size: 3,
+            mtime: (-5, 7),
+            ctime,
+        }
+    }
+
+    fn at(seconds: u64, milliseconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn a_table_is_read_back_as_it_was_written() {
+        let digests = FileDigests::default();
+        assert!(digests.to_bytes().is_none());
+        for inode in 0..100 {
+            digests.put(&state(inode, (50, 1)), [inode as u8; 32], at(60, 0));
+        }
+        let bytes = digests.to_bytes().unwrap();
+        let read = FileDigests::from_bytes(&bytes);
+        assert!(read.to_bytes().is_none(), "nothing was changed");
+        for inode in 0..100 {
+            assert_eq!(read.get(&state(inode, (50, 1))), Some([inode as u8; 32]));
+        }
+        assert_eq!(read.get(&state(100, (50, 1))), None);
+    }
+
+    #[test]
+    fn any_difference_is_another_state() {
+        let known = state(1, (50, 1));
+        let digests = FileDigests::default();
+        digests.put(&known, [1; 32], at(60, 0));
+        for other in [
+            FileState { size: 4, ..known },
+            FileState {
+                mtime: (-5, 8),
+                ..known
+            },
+            FileState {
+                mtime: (-4, 7),
+                ..known
+            },
+            FileState {
+                ctime: (50, 2),
+                ..known
+            },
+            FileState {
+                ctime: (51, 1),
+                ..known
+            },
+            FileState {
+                inode: (2, 1),
+                ..known
+            },
+        ] {
+            assert_eq!(digests.get(&other), None, "{other:?}");
+        }
+        assert_eq!(digests.get(&known), Some([1; 32]));
+    }
+
+    #[test]
+    fn a_content_is_remembered_once_its_tick_is_over() {
+        for (ctime, read, remembered) in [
+            ((50, 1), at(50, 0), false),
+            ((50, 1), at(50, 100), false),
+            ((50, 1), at(50, 101), true),
+            ((50, 999_999_999), at(51, 0), false),
+            // A file system that counts seconds, or two.
+            ((50, 0), at(51, 500), false),
+            ((50, 0), at(52, 100), true),
+            // Changed in the future, or before there was time.
+            ((70, 1), at(60, 0), false),
+            ((-1, 1), at(60, 0), false),
+            ((i64::MAX, 1), at(60, 0), false),
+        ] {
+            let digests = FileDigests::default();
+            digests.put(&state(1, ctime), [1; 32], read);
+            assert_eq!(
+                digests.get(&state(1, ctime)).is_some(),
+                remembered,
+                "{ctime:?} {read:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_table_is_empty() {
+        let digests = FileDigests::default();
+        digests.put(&state(1, (50, 1)), [1; 32], at(60, 0));
+        let bytes = digests.to_bytes().unwrap();
+        for index in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[index] ^= 1;
+            let read = FileDigests::from_bytes(&damaged);
+            assert_eq!(read.get(&state(1, (50, 1))), None, "byte {index}");
+            let cut = FileDigests::from_bytes(&bytes[..index]);
+            assert_eq!(cut.get(&state(1, (50, 1))), None, "cut at {index}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_forgotten_in_time() {
+        let digests = FileDigests::default();
+        for inode in 0..30_000 {
+            digests.put(&state(inode, (50, 1)), [1; 32], at(60, 0));
+        }
+        let next = FileDigests::from_bytes(&digests.to_bytes().unwrap());
+        next.put(&state(40_000, (50, 1)), [2; 32], at(60, 0));
+        let bytes = next.to_bytes().unwrap();
+        assert_eq!((bytes.len() - MAGIC.len() - SUM) / RECORD, 1 + 1 + SPARE);
+    }
+}

@@ -1,0 +1,198 @@
+//! [`Input`]: what a build is made from, a context and a Dockerfile, as the arguments name them.
+//!
+//! Standard input can be one of three things (docker's rules): with `-f -` the Dockerfile for a
+//! context that is a directory; with the context `-` either a Dockerfile for no context at all, or
+//! a tar that is the context and holds the Dockerfile. It is read once, and a tar only after the
+//! sandbox has been entered, because unpacking it takes the sandbox's rights.
+
+use std::io::{self, Cursor, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::build_args::BuildArgs;
+use super::exit::UsageError;
+use super::report::SourceText;
+use crate::build::Cancel;
+use crate::context::{self, Context, Dockerfile, Stdin, unpack_context};
+use crate::layer::Ids;
+use crate::store::Store;
+
+/// A Dockerfile on stdin is read up to this many bytes.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+/// Bytes by which a tar is told from a Dockerfile.
+const HEAD: u64 = 512;
+/// How long a read waits before it looks whether the build was ended: 100 ms.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+/// What messages call standard input.
+const STDIN: &str = "stdin";
+
+/// The context and the Dockerfile, as far as they can be read without a sandbox.
+pub(super) enum Input {
+    /// A directory; the Dockerfile's path is that on this host, none for one from stdin.
+    Directory(Option<PathBuf>, SourceText),
+    /// A Dockerfile without files.
+    Nothing(SourceText),
+    /// A tar on stdin, of which this much was read.
+    Archive(Vec<u8>),
+}
+
+impl Input {
+    /// Reads the Dockerfile, unless it is in an archive.
+    ///
+    /// # Errors
+    /// When there is none, when it is no text, when the arguments contradict each other.
+    pub(super) fn read(args: &BuildArgs) -> Result<Self> {
+        let file_is_stdin = args.file.as_deref().is_some_and(is_dash);
+        if is_dash(&args.context) {
+            if file_is_stdin {
+                return Err(usage(
+                    "stdin cannot be the context and the Dockerfile at once: \
+                     name a directory, or leave out -f -",
+                ));
+            }
+            return Self::from_stdin(args.file.as_deref());
+        }
+        if file_is_stdin {
+            let text = source(STDIN, read_text(io::stdin().lock())?);
+            return Ok(Self::Directory(None, text));
+        }
+        let read = context::read_dockerfile(&args.context, args.file.as_deref())?;
+        let (path, source) = found(read);
+        Ok(Self::Directory(Some(path), source))
+    }
+
+    fn from_stdin(file: Option<&Path>) -> Result<Self> {
+        let mut stdin = Unbuffered;
+        let mut head = Vec::new();
+        (&mut stdin)
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .context("cannot read the context from stdin")?;
+        match (Stdin::guess(&head), file) {
+            (Stdin::Archive, _) => Ok(Self::Archive(head)),
+            (Stdin::Dockerfile, None) => {
+                let text = read_text(Cursor::new(head).chain(stdin))?;
+                Ok(Self::Nothing(source(STDIN, text)))
+            }
+            (Stdin::Dockerfile, Some(_)) => Err(usage(
+                "stdin is no tar, so it is taken for a Dockerfile, and -f names another one: \
+                 send a tar, or leave out -f",
+            )),
+        }
+    }
+
+    /// The Dockerfile, if it is known already.
+    pub(super) fn source(&self) -> Option<&SourceText> {
+        match self {
+            Self::Directory(_, source) | Self::Nothing(source) => Some(source),
+            Self::Archive(_) => None,
+        }
+    }
+
+    /// Opens the context and gives the Dockerfile; `cancel` ends the reading of stdin.
+    ///
+    /// # Errors
+    /// When the context cannot be opened or unpacked, or has no Dockerfile.
+    pub(super) fn open(
+        self,
+        args: &BuildArgs,
+        store: &Store,
+        ids: &dyn Ids,
+        cancel: &Cancel,
+    ) -> Result<(Context, SourceText)> {
+        match self {
+            Self::Directory(path, source) => {
+                let context = Context::open_dir(&args.context, path.as_deref())?;
+                Ok((context, source))
+            }
+            Self::Nothing(source) => {
+                let staging = store.staging()?;
+                let dir = staging.path().to_owned();
+                let context = Context::open_staged(&dir, staging)?;
+                Ok((context.called("the build context, which is empty"), source))
+            }
+            Self::Archive(head) => {
+                let rest = Cancellable {
+                    reader: Unbuffered,
+                    cancel,
+                };
+                let archive = Cursor::new(head).chain(rest);
+                let made = unpack_context(archive, "the tar on stdin", store.staging()?, ids);
+                cancel.check()?;
+                let context = made?;
+                let (_, source) = found(context.dockerfile(args.file.as_deref())?);
+                Ok((context, source))
+            }
+        }
+    }
+}
+
+fn is_dash(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn usage(text: &str) -> anyhow::Error {
+    UsageError(text.to_owned()).into()
+}
+
+fn source(name: &str, text: String) -> SourceText {
+    SourceText {
+        name: name.to_owned(),
+        text,
+    }
+}
+
+fn found(read: Dockerfile) -> (PathBuf, SourceText) {
+    let source = source(&read.path.display().to_string(), read.text);
+    (read.path, source)
+}
+
+fn read_text(reader: impl Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    reader
+        .take(MAX_DOCKERFILE + 1)
+        .read_to_end(&mut bytes)
+        .context("cannot read the Dockerfile from stdin")?;
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        return Err(usage(&format!(
+            "the Dockerfile on stdin is larger than {MAX_DOCKERFILE} bytes"
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| usage("the Dockerfile on stdin is not UTF-8 text"))
+}
+
+/// Standard input without a buffer of ours: what is not read stays in it, and it can be waited for.
+struct Unbuffered;
+
+impl Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io::stdin().as_fd(), buffer)?)
+    }
+}
+
+/// Reads standard input until the build is ended.
+struct Cancellable<'a> {
+    reader: Unbuffered,
+    cancel: &'a Cancel,
+}
+
+impl Read for Cancellable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.cancel.check().map_err(io::Error::other)?;
+            let stdin = io::stdin();
+            let mut wait = [PollFd::new(&stdin, PollFlags::IN)];
+            match poll(&mut wait, Some(&PATIENCE)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return self.reader.read(buffer),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `--build-context NAME=VALUE`: what the value says, and the contexts that a build opens.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::exit::UsageError;
+use crate::build::NamedFiles;
+use crate::context::Context;
+use crate::dockerfile::nearest;
+use crate::image::{Platform, Reference};
+use crate::plan::{ContextKind, FIXED_NAMES, NamedContext, context_name};
+use crate::transfer::{LAYOUT_SCHEME, LayoutRef};
+
+const IMAGE_SCHEME: &str = "docker-image://";
+/// What stands before `://`, for hints.
+const SCHEMES: [&str; 6] = ["docker-image", "oci-layout", "https", "http", "git", "ssh"];
+
+/// One `--build-context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSpec {
+    /// As it was written, for messages.
+    text: String,
+    name: String,
+    platform: Option<Platform>,
+    location: Location,
+}
+
+/// Where a context is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Location {
+    /// An image, by its reference.
+    Image(String),
+    /// An image in a layout.
+    Layout(LayoutRef),
+    /// A git repository.
+    Git(String),
+    /// A tar to be fetched.
+    Web(String),
+    Directory(PathBuf),
+}
+
+impl FromStr for NamedSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err("expected NAME=VALUE, as in NAME=DIR or NAME=docker-image://IMAGE".into());
+        };
+        let (name, platform) = match name.split_once("::") {
+            Some((name, platform)) => (name, Some(platform.parse().map_err(text_of)?)),
+            None => (name, None),
+        };
+        if FIXED_NAMES.contains(&name) {
+            return Err(format!("{name:?} cannot be replaced by another context"));
+        }
+        name.parse::<Reference>().map_err(text_of)?;
+        if value.is_empty() {
+            return Err(format!(
+                "{name:?} has no value: expected a directory or a URL"
+            ));
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            name: context_name(name),
+            platform,
+            location: value.parse()?,
+        })
+    }
+}
+
+fn text_of(error: impl ToString) -> String {
+    error.to_string()
+}
+
+impl FromStr for Location {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        if let Some(image) = value.strip_prefix(IMAGE_SCHEME) {
+            image.parse::<Reference>().map_err(text_of)?;
+            return Ok(Self::Image(image.to_owned()));
+        }
+        if let Some(layout) = value.strip_prefix(LAYOUT_SCHEME) {
+            return Ok(Self::Layout(layout.parse()?));
+        }
+        let lower = value.to_ascii_lowercase();
+        let is_web = lower.starts_with("http://") || lower.starts_with("https://");
+        let path = lower.split(['#', '?']).next().unwrap_or_default();
+        let starts = ["git@", "ssh://", "git://"];
+        if starts.iter().any(|s| lower.starts_with(s)) || (is_web && path.ends_with(".git")) {
+            return Ok(Self::Git(value.to_owned()));
+        }
+        if is_web {
+            return Ok(Self::Web(value.to_owned()));
+        }
+        match value.split_once("://") {
+            None => Ok(Self::Directory(value.into())),
+            Some((scheme, rest)) => Err(match nearest(scheme, SCHEMES) {
+                Some(known) => {
+                    format!("unknown scheme {scheme:?}: did you mean {known}://{rest}?")
+                }
+                None => format!(
+                    "unknown scheme {scheme:?}; known are {}",
+                    SCHEMES.join(", ")
+                ),
+            }),
+        }
+    }
+}
+
+/// The contexts, as the plan knows them and as the build opens them. Directories are opened here:
+/// one that is not there is told of even if no step uses it.
+///
+/// # Errors
+/// Directories that are not there, ignore files that cannot be understood, what is not supported.
+pub(super) fn contexts(
+    specs: &[NamedSpec],
+) -> Result<(Vec<NamedContext>, Vec<NamedFiles<'static>>)> {
+    let mut planned = Vec::new();
+    let mut files = Vec::new();
+    for spec in specs {
+        let kind = match &spec.location {
+            Location::Image(reference) => ContextKind::Image(reference.clone()),
+            Location::Layout(layout) => {
+                check_dir(spec, &layout.dir)?;
+                ContextKind::Image(layout.to_string())
+            }
+            Location::Directory(dir) => {
+                check_dir(spec, dir)?;
+                let context = Context::open_dir(dir, None)?;
+                let place = format!("the build context {:?}", spec.name);
+                files.push(NamedFiles::opened(context.called(place)));
+                ContextKind::Files(files.len() - 1)
+            }
+            Location::Git(_) | Location::Web(_) => return Err(not_fetched(spec).into()),
+        };
+        planned.push(NamedContext {
+            name: spec.name.clone(),
+            platform: spec.platform.clone(),
+            kind,
+        });
+    }
+    Ok((planned, files))
+}
+
+fn check_dir(spec: &NamedSpec, dir: &std::path::Path) -> Result<(), UsageError> {
+    let wrong = |reason: String| {
+        let text = &spec.text;
+        UsageError(format!(
+            "--build-context {text:?}: {} {reason}",
+            dir.display()
+        ))
+    };
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(wrong(
+            "is no directory: unpack it, or load it as an image".into(),
+        )),
+        Err(error) => Err(wrong(format!("cannot be used: {error}"))),
+    }
+}
+
+fn not_fetched(spec: &NamedSpec) -> UsageError {
+    UsageError(format!(
+        "--build-context {:?} is not supported: a context cannot be fetched; \
+         fetch it into a directory and name that",
+        spec.text
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_value_says() {
+        let layout = || Location::Layout("dir:v1".parse().unwrap());
+        let git = |text: &str| Location::Git(text.into());
+        for (text, name, location) in [
+            ("a=dir", "a", Location::Directory("dir".into())),
+            ("a=b=c", "a", Location::Directory("b=c".into())),
+            ("alpine:latest=.", "alpine", Location::Directory(".".into())),
+            ("g.io/a:1=.", "g.io/a:1", Location::Directory(".".into())),
+            (
+                "a=docker-image://alpine:3",
+                "a",
+                Location::Image("alpine:3".into()),
+            ),
+            ("a=oci-layout://dir:v1", "a", layout()),
+            (
+                "a=https://h/r.git#main:sub",
+                "a",
+                git("https://h/r.git#main:sub"),
+            ),
+            ("a=git@h:r", "a", git("git@h:r")),
+            ("a=ssh://h/r", "a", git("ssh://h/r")),
+            (
+                "a=http://h/x.tgz",
+                "a",
+                Location::Web("http://h/x.tgz".into()),
+            ),
+        ] {
+            let spec: NamedSpec = text.parse().unwrap();
+            assert_eq!(
+                (spec.name.as_str(), &spec.location),
+                (name, &location),
+                "{text}"
+            );
+            assert_eq!(spec.platform, None);
+        }
+        let spec: NamedSpec = "a::linux/arm64/v8=dir".parse().unwrap();
+        assert_eq!(spec.platform.unwrap().to_string(), "linux/arm64");
+        for (text, said) in [
+            ("a", "NAME=VALUE"),
+            ("=dir", ""),
+            ("a=", "no value"),
+            ("A=dir", "A"),
+            ("scratch=dir", "cannot be replaced"),
+            ("context=dir", "cannot be replaced"),
+            ("a::x=dir", "OS/ARCH"),
+            ("a=docker-image://", ""),
+            ("a=docker-images://x", "did you mean docker-image://x?"),
+            ("a=docker-image://A", "A"),
+            ("a=s3://bucket", "known are docker-image, oci-layout"),
+            ("a=oci-layout://", "DIR[:TAG|@DIGEST]"),
+        ] {
+            let error = text.parse::<NamedSpec>().unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}
