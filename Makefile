@@ -1,6 +1,7 @@
 # make            the release binary, build/lapstrake
 # make demo       builds it, then an example image as an unprivileged user, and runs that
 # make test       all tests: cargo's and those of integration/
+# make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
 # make lint       formatting, clippy, documentation, licences
 # make bench      times and memory beside buildah
 # make install    PREFIX=/usr/local DESTDIR=
@@ -14,7 +15,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 FILTER ?=
 
-.PHONY: all demo test test-cargo test-integration lint bench install clean setup FORCE
+.PHONY: all demo test test-cargo test-integration test-differential differential lint bench install clean setup FORCE
 .DEFAULT_GOAL := all
 
 all: build/lapstrake
@@ -34,7 +35,7 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo test-integration
+test: test-cargo test-integration test-differential
 
 test-cargo: setup
 	@integration/setup/packages test
@@ -44,6 +45,14 @@ test-cargo: setup
 test-integration: build/lapstrake
 	@integration/setup/packages test
 	integration/run --bin build/lapstrake $(FILTER)
+
+# With docker alone, which is fast; it skips itself where dockerd cannot start.
+test-differential: build/lapstrake
+	@integration/setup/packages differential
+	integration/differential/run --bin build/lapstrake $(FILTER)
+
+differential: test-differential
+	integration/differential/run --bin build/lapstrake --peer buildah $(FILTER)
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -39,7 +39,70 @@ def without_arguments(text):
     return re.sub(r"^RUN \|\d+ .*? (/bin/sh|true)", r"RUN \1", text)
 
 
-KNOWN = [
+def buildah(field, reason, case="*", test=None):
+    return Known("buildah", field, reason, case, test)
+
+
+# What buildah does otherwise everywhere. Its history has a form of its own, so that none of it is compared.
+BUILDAH = [
+    buildah("history*", "its history has a form of its own"),
+    buildah("config/Hostname", "it writes the name of a container", test=lambda a, b: a is None),
+    buildah("config/Entrypoint", "none is an empty one", test=lambda a, b: not a and not b),
+    buildah("config/Cmd", "none is an empty one", test=lambda a, b: not a and not b),
+    buildah("config/ArgsEscaped", "it does not set it", test=lambda a, b: a is True and b is None),
+    buildah("config/WorkingDir", "it is empty in place of /", test=lambda a, b: (a, b) == ("/", "")),
+    buildah("config/Env", "what is set again goes to the end", test=lambda a, b: sorted(a) == sorted(b)),
+    buildah("files/*:dir-mtime", "times of directories are another matter there"),
+    buildah("files/etc/*:present", "what its sandbox needed stays", test=lambda a, b: a == "nothing"),
+    buildah("files/run*:present", "what its sandbox needed stays", test=lambda a, b: a == "nothing"),
+    buildah("files/*:content/HOSTNAME", "it gives RUN a HOSTNAME"),
+    buildah("layers/*[+]/run*", "what its sandbox needed stays"),
+    buildah("layers/*[+]/etc/*", "what its sandbox needed stays"),
+    buildah("layers:count", "WORKDIR makes no layer there"),
+    buildah("files/data:present", "a VOLUME becomes a directory there"),
+    buildah("layers/*[+]/data", "a VOLUME becomes a directory there"),
+    buildah("files/*:mode", "set-uid and set-gid bits are lost there", test=lambda a, b: a[0] in "246" and b == "0" + a[1:]),
+    buildah("files/*:mtime", "it rounds times up", case="s06*", test=lambda a, b: (a, b) == (1, 2)),
+    buildah("files/*:mode", "--chmod is not about parents and the destination there", case="s0[26]*",
+            test=lambda a, b: b == "0755"),
+    buildah("refused", "a name that --chown does not find is an error there", case="s06*: --chown*"),
+    buildah("files/*:owner", "its ADD --chown is not about what is unpacked", case="s07*: --chown of an archive"),
+    buildah("files/*:mode", "an archive's ./ changes the destination there", case="s07*", test=lambda a, b: (a, b) == ("0755", "0700")),
+    buildah("files/*:owner", "an archive's ./ changes the destination there", case="s07*", test=lambda a, b: b == "9:9"),
+    buildah("layers/*~/odd/full", "an archive's ./ changes the destination there", case="s07*"),
+    buildah("refused", "the name of a stage has one case there", case="s05*: * in a* case"),
+    buildah("config/ExposedPorts", "ranges of ports stay ranges there", test=lambda a, b: any("-" in p for p in b)),
+    buildah("config/Env", "a doubled escape is a continuation there", case="s01*: doubled escape at line end"),
+    buildah("refused", "escapes in words are always the backslash there", case="*escape*"),
+    *[buildah("refused", "it takes what BuildKit refuses", case=f"{group}*: refused: {name}") for group, name in (
+        ("s01", "* before FROM"), ("s01", "ENV with an empty name"), ("s01", "a line of 70000 bytes"),
+        ("s01", "ENTRYPOINT of a trailing flag"), ("s01", "ONBUILD of something unknown"), ("s03", "empty braces"),
+        ("s05", "a bad stage name"), ("s05", "a stage name that begins with a digit"), ("s06", "a mode over 7777"),
+        ("s06", "a file over a directory, nested"), ("s06", "a directory over a nested *"))],
+    buildah("files/env:content/*", "ENV is stronger than ARG there, in any order", case="s04*", test=lambda a, b: a.split("=")[0] == b.split("=")[0]),
+    buildah("files/env:content/X", "an ARG of the parent stage is not seen there", case="s04*: ARG of the parent stage"),
+    buildah("files/env:content/*_proxy", "proxy arguments are given in the case they came in there", case="s04*"),
+    buildah("files/env:content/no_proxy", "a proxy argument of another build's step is found in its cache", case="s09*"),
+    buildah("config/WorkingDir", "it cleans the path of WORKDIR", test=lambda a, b: a.rstrip("/") == b),
+    buildah("*", "a destination that is a link is replaced there", case="*over a link"),
+    buildah("*", "a destination that is a link is replaced there", case="s06*: a destination that *"),
+    buildah("files/w:owner", "WORKDIR does not make directories before a step needs them", case="s05*: a stage of a stage"),
+    buildah("config/Env", "the child's stage forgets a variable there", case="s05*: a stage of a stage"),
+    buildah("files/*:xattrs", "extended attributes of contexts and archives are kept there", test=lambda a, b: a == {}),
+    buildah("refused", "an empty flag is a value there", case="s06*: flags with empty values"),
+    buildah("*", "the dot in /new/. is not seen there", case="s06*: a file to slash and dot"),
+    buildah("*", "several sources make a directory there", case="s06*: several sources, no slash"),
+    buildah("refused", "a pattern must match something there", case="s06*: a wildcard with no match"),
+    buildah("refused", "a pattern must match something there", case="s06*: a double star is a star"),
+    buildah("*/s*", "sockets are left out there", case="s06*: a socket in the context"),
+    buildah("refused", "an entry's name that leads upwards is refused, as by GNU tar", case="s07*: a name that climbs"),
+    buildah("*/t/dir*", "hidden directories are not looked into there", case="s08*: an exception with a wildcard"),
+    buildah("*/a.txt*", "\\a is the letter of a regular expression there", case="s08*: escaped signs"),
+    buildah("*", "signs of regular expressions have a meaning in patterns there", case="s08*: a plus and other signs of expressions"),
+    buildah("*", "a name that a pattern gave is taken for a pattern there", case="s08*: a wildcard finds only what is left"),
+]
+
+KNOWN = BUILDAH + [
     old("files/etc:dir-mtime", "it leaves the time that its stubs of /etc/hosts and /etc/resolv.conf gave /etc"),
     old("files/*:dir-mtime", "directories it copies get the time of the build, later ones have the source's",
         test=lambda ours, theirs: theirs == "now"),

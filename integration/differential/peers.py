@@ -181,7 +181,7 @@ class Buildah:
     def build(self, case, context, text):
         folder = os.path.dirname(context)
         note, layout = os.path.join(folder, "buildah.id"), os.path.join(folder, "buildah.layout")
-        done = self._run("build", "--layers", "--format", "docker", "--network", "host", "--iidfile", note,
+        done = self._run("build", "--layers", "--format", "docker", "--identity-label=false", "--network", "host", "--iidfile", note,
                          *flags(case, context, text, self.name), context)
         if done.returncode != 0:
             raise Refused((done.stdout + done.stderr).decode(errors="replace"))

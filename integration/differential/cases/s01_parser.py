@@ -28,9 +28,11 @@ c=d
     Case("end of file inside a continuation", "FROM shelf\nENV A=1 \\\n"),
     Case("escape directive", "# escape=`\nFROM shelf\nENV A=`$B C=\\x D=\"a`\"b\" `\n  E=2\nRUN echo one `\n two > /a\n"
          "LABEL w=C:\\dir\\`\nmore\n"),
-    Case("directives in any case and only at the top", "# Escape = `\n# just a comment\n# escape=\\\nFROM shelf\nENV A=1 `\n B=2\n"),
+    Case("directives in any case and only at the top",
+         "# Escape = `\n# just a comment\n# escape=\\\nFROM shelf\nENV A=1 `\n B=2\n"),
     Case("a directive after a comment is a comment", "# hello\n# escape=`\nFROM shelf\nENV A=1 \\\n B=2\n"),
-    Case("hash inside an instruction", "FROM shelf\nENV A=#x B=y#z\nRUN echo a # not in the file > /a\nLABEL l=\"# no comment\"\n"),
+    Case("hash inside an instruction",
+         "FROM shelf\nENV A=#x B=y#z\nRUN echo a # not in the file > /a\nLABEL l=\"# no comment\"\n"),
     Case("JSON forms", """FROM shelf
 RUN ["/bin/sh", "-c", "echo \\"json\\" > /a"]
 RUN [ "/bin/sh" , "-c" , "echo spaced > /b" ]
@@ -43,7 +45,8 @@ ENTRYPOINT ["a"] trailing
 """),
     Case("an unfinished array is a shell form", "FROM shelf\nCMD [\"a\", \nENTRYPOINT [\"a\" \"b\"]\n"),
     Case("empty arrays", "FROM full\nCMD []\nENTRYPOINT []\n"),
-    Case("shell forms of CMD and ENTRYPOINT", "FROM shelf\nCMD echo  two   blanks  $HOME\nENTRYPOINT exec x \"y z\"\n"),
+    Case("shell forms of CMD and ENTRYPOINT",
+         "FROM shelf\nCMD echo  two   blanks  $HOME\nENTRYPOINT exec x \"y z\"\n"),
     Case("JSON of COPY, ADD and VOLUME", """FROM shelf
 COPY ["with space", "/t/a b"]
 ADD ["with space", "/t/c d"]
@@ -60,10 +63,12 @@ ENV A="a b" B='c d' C=e\\ f D="x"'y'z E= F="" G=a=b=c
 LABEL "key with blank"="v" k2='single $A' k3="double $A" multi="a\\
 b" k.4-x_y/z=1
 """),
-    Case("quotes in words", "FROM shelf\nENV A=\"it's\" B='say \"x\"' C=\\\"q\\\" D=\\'s\\' E=\"a\\\\b\" F='a\\b' G=a\\b H=\"a\\b\"\n"),
+    Case("quotes in words",
+         "FROM shelf\nENV A=\"it's\" B='say \"x\"' C=\\\"q\\\" D=\\'s\\' E=\"a\\\\b\" F='a\\b' G=a\\b H=\"a\\b\"\n"),
     Case("ARG with several names", "FROM shelf\nARG A=1 B=\"two words\" C\nRUN echo \"$A|$B|${C:-none}\" > /a\n"),
     Case("MAINTAINER", "FROM shelf\nMAINTAINER A. N. Other <a@example.org>\n"),
-    Case("heredoc signs that are none", "FROM shelf\nRUN echo $((1<<2)) > /a\nRUN echo \"<<EOF\" > /b\nENV A=<<EOF\n"),
+    Case("heredoc signs that are none",
+         "FROM shelf\nRUN echo $((1<<2)) > /a\nRUN echo \"<<EOF\" > /b\nENV A=<<EOF\n"),
     Case("a long line", "FROM shelf\nENV A=" + "x" * 30000 + "\n"),
     Case("UTF-8 in values", "FROM shelf\nENV X=ü\nLABEL größe=\"日本\"\nRUN echo ñandú > /ñ\n"),
 ]

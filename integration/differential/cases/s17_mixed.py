@@ -37,7 +37,8 @@ HEALTHCHECK --interval=10s CMD ["server", "--check"]
 STOPSIGNAL SIGINT
 CMD ["server"]
 """, {"conf/a.conf": "a", "conf/d/b.conf": File("b", 0o600), "bin/server": File("#!/bin/sh\n", 0o755), "bin/alias": Link("server")}),
-    Case("packages unpacked and tidied", "FROM shelf\nADD pkg.tar.gz /opt/\nRUN ln -s /opt/pkg/bin/tool /usr/bin/tool 2>/dev/null || { mkdir -p /usr/bin && ln -s /opt/pkg/bin/tool /usr/bin/tool; }\nRUN rm -rf /opt/pkg/doc && find /opt -type f | sort > /opt/list\n",
+    Case("packages unpacked and tidied",
+         "FROM shelf\nADD pkg.tar.gz /opt/\nRUN ln -s /opt/pkg/bin/tool /usr/bin/tool 2>/dev/null || { mkdir -p /usr/bin && ln -s /opt/pkg/bin/tool /usr/bin/tool; }\nRUN rm -rf /opt/pkg/doc && find /opt -type f | sort > /opt/list\n",
          {"pkg.tar.gz": Archive([("pkg/bin/tool", "file", {"mode": 0o755, "content": "t"}), ("pkg/doc/readme", "file", {}), ("pkg/lib", "link", {"target": "bin"})], "gzip")}),
     Case("development and production", """FROM shelf AS base
 WORKDIR /app
@@ -50,7 +51,9 @@ ENV MODE=production
 COPY . .
 RUN echo $MODE > built && rm package.json
 """, {"package.json": "{}", "index.js": "1"}, args=["--target", "prod", "--label", "who=ci"]),
-    Case("a base of one's own and triggers", "FROM shelf AS platform\nONBUILD ARG NAME=none\nONBUILD COPY app /app/\nONBUILD RUN echo \"$NAME\" > /app/name\nENTRYPOINT [\"/app/run\"]\nFROM platform\nEXPOSE 1\n",
+    Case("a base of one's own and triggers",
+         "FROM shelf AS platform\nONBUILD ARG NAME=none\nONBUILD COPY app /app/\nONBUILD RUN echo \"$NAME\" > /app/name\nENTRYPOINT [\"/app/run\"]\nFROM platform\nEXPOSE 1\n",
          {"app/run": File("x", 0o755)}, args=["--build-arg", "NAME=x y"]),
-    Case("a multi-line script", "FROM shelf\nRUN set -eux; \\\n\t# the first\n\tfor i in 1 2 3; do \\\n\t\techo \"$i\" >> /n; \\\n\tdone; \\\n\t\\\n\tcase \"$(cat /n | wc -l)\" in \\\n\t\t3) echo three ;; \\\n\t\t*) exit 1 ;; \\\n\tesac > /r\n"),
+    Case("a multi-line script",
+         "FROM shelf\nRUN set -eux; \\\n\t# the first\n\tfor i in 1 2 3; do \\\n\t\techo \"$i\" >> /n; \\\n\tdone; \\\n\t\\\n\tcase \"$(cat /n | wc -l)\" in \\\n\t\t3) echo three ;; \\\n\t\t*) exit 1 ;; \\\n\tesac > /r\n"),
 ]
