@@ -31,7 +31,7 @@ USER app
 WORKDIR $APP_HOME
 COPY --chown=app:app conf/ conf/
 COPY --chown=app bin/* bin/
-RUN ls -lnR . | grep -v total | awk '{print $1,$3,$4,$NF}' > listing && id >> listing
+RUN ls -lnR . | grep -v total | awk '{print $1,$3,$4,$NF}' > /tmp/listing && id >> /tmp/listing
 VOLUME $APP_HOME/data
 HEALTHCHECK --interval=10s CMD ["server", "--check"]
 STOPSIGNAL SIGINT
