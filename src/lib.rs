@@ -1,8 +1,8 @@
 //! lapstrake builds OCI images from Dockerfiles: one static binary, no daemon, no root.
 //!
 //! Each module is a room of the house; `docs/design.md` says what each owns and which way data
-//! flows. From the top: [`cli`], [`output`], [`build`], [`transfer`], [`registry`], [`plan`],
-//! [`dockerfile`], [`copy`], [`context`], [`cache`], [`store`], [`layer`], [`image`], [`rootfs`],
+//! flows. From the top: [`cli`], [`output`], [`build`], [`transfer`], [`registry`], [`fetch`],
+//! [`http`], [`plan`], [`dockerfile`], [`copy`], [`context`], [`cache`], [`store`], [`layer`], [`image`], [`rootfs`],
 //! [`progress`].
 
 pub mod build;
@@ -12,6 +12,8 @@ pub mod config;
 pub mod context;
 pub mod copy;
 pub mod dockerfile;
+pub mod fetch;
+pub mod http;
 pub mod image;
 pub mod layer;
 pub mod output;

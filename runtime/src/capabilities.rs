@@ -37,6 +37,11 @@ impl Capabilities {
         Self(0)
     }
 
+    /// Every capability that the builder itself has: nothing is given up.
+    pub const fn all() -> Self {
+        Self(u64::MAX)
+    }
+
     /// This set and one more.
     #[must_use]
     pub fn with(self, capability: Capability) -> Self {
@@ -64,6 +69,9 @@ impl Capabilities {
 
 /// Drops every capability outside `keep` from the bounding set, for good.
 pub(crate) fn bound(keep: Capabilities) -> Result<(), caps::errors::CapsError> {
+    if keep == Capabilities::all() {
+        return Ok(());
+    }
     let keep = keep.members();
     for capability in caps::runtime::thread_all_supported() {
         if !keep.contains(&capability) {
@@ -78,6 +86,9 @@ pub(crate) fn bound(keep: Capabilities) -> Result<(), caps::errors::CapsError> {
 pub(crate) fn apply(keep: Capabilities) -> Result<(), caps::errors::CapsError> {
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
+    if keep == Capabilities::all() {
+        return Ok(());
+    }
     let keep = keep.members();
     caps::set(None, CapSet::Effective, &keep)?;
     caps::set(None, CapSet::Permitted, &keep)

@@ -11,6 +11,7 @@
 //! Trees are held by descriptor, never by a path inside an image. Only the module `sys` holds
 //! `unsafe`.
 
+mod attached;
 mod attributes;
 mod capabilities;
 mod diagnose;
@@ -28,6 +29,7 @@ mod stubs;
 mod sys;
 mod wire;
 
+pub use attached::Attached;
 pub use capabilities::Capabilities;
 pub use caps::Capability;
 pub use enter::{EnterError, EnterOptions, Entered, IdChoice, Mode, enter};

@@ -13,6 +13,7 @@ use nix::mount::{MntFlags, MsFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
+use crate::attached::Attached;
 use crate::attributes;
 use crate::error::Error;
 use crate::mount::{Filesystem, clone_tree, errno};
@@ -93,6 +94,12 @@ impl Workspace {
         self.root.as_fd()
     }
 
+    /// Hangs it into the directory `mounted` of `dir`, to bind parts of it. What is written there goes
+    /// to the upper directory all the same, of which nobody is told.
+    pub fn attach(self) -> Result<Attached, Error> {
+        Attached::new(&self.mount, self.root, &self.dir.join("mounted"))
+    }
+
     pub(crate) fn mount_fd(&self) -> &OwnedFd {
         &self.mount
     }
@@ -119,7 +126,7 @@ impl Workspace {
 pub struct View {
     root: OwnedFd,
     // Holds the mount; goes after everything in it.
-    _mount: OwnedFd,
+    mount: OwnedFd,
 }
 
 impl View {
@@ -134,8 +141,13 @@ impl View {
         let mount = Layers::open(&all, None)?.mount(scratch)?;
         Ok(Self {
             root: open_root(&mount, scratch)?,
-            _mount: mount,
+            mount,
         })
+    }
+
+    /// Hangs it into `point`, a directory to be made, to bind parts of it.
+    pub fn attach(self, point: &Path) -> Result<Attached, Error> {
+        Attached::new(&self.mount, self.root, point)
     }
 
     /// The merged tree, a directory open for reading.

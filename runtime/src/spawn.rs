@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::process::{WaitId, WaitIdOptions};
@@ -30,6 +31,10 @@ pub(crate) const INIT_NAME: &str = "lapstrake-init";
 
 /// `/dev/shm` as container engines size it.
 const SHM_SIZE: u64 = 64 << 20;
+
+/// How often, and after which pauses, a copy of our program is sealed that the kernel still uses.
+const SEALING_TRIES: u32 = 100;
+const SEALING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Whether this kernel has refused a `/proc` for a new PID namespace; then nobody asks again.
 static PROC_REFUSED: AtomicBool = AtomicBool::new(false);
@@ -193,6 +198,7 @@ impl Prepared {
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
+            masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,
             mounts: jobs,
@@ -339,7 +345,16 @@ fn limits(spec: &RunSpec) -> Result<Vec<(u32, u64, u64)>, Error> {
 fn mount_job(mount: Mount, fds: &mut Vec<OwnedFd>) -> Result<MountJob, Error> {
     let target: OsString = mount.target().as_os_str().to_owned();
     let kind = match mount {
-        Mount::Tmpfs { size, mode, .. } => MountKind::Tmpfs { size, mode },
+        Mount::Tmpfs {
+            size,
+            mode,
+            readonly,
+            ..
+        } => MountKind::Tmpfs {
+            size,
+            mode,
+            readonly,
+        },
         Mount::Content {
             content,
             mode,
@@ -402,6 +417,12 @@ fn copy_program() -> io::Result<OwnedFd> {
     io::copy(&mut program, &mut copy)?;
     copy.rewind()?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals)?;
-    Ok(copy.into())
+    for _ in 0..SEALING_TRIES {
+        match rustix::fs::fcntl_add_seals(&copy, seals) {
+            // The kernel still has pages of it in use from the copying.
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(SEALING_PAUSE),
+            result => return Ok(result.map(|()| copy.into())?),
+        }
+    }
+    Err(rustix::io::Errno::BUSY.into())
 }

@@ -40,6 +40,9 @@ pub struct RunSpec {
     pub capabilities: Capabilities,
     /// Whether the system call filter is installed.
     pub seccomp: bool,
+    /// Whether what tells of the machine in `/proc` and `/sys` is hidden, and what changes it is
+    /// write-protected.
+    pub masked: bool,
     /// Standard input.
     pub stdin: Stdin,
 }
@@ -62,6 +65,7 @@ impl RunSpec {
             mounts: Vec::new(),
             capabilities: Capabilities::default(),
             seccomp: true,
+            masked: true,
             stdin: Stdin::Null,
         }
     }
@@ -119,6 +123,8 @@ pub enum Mount {
         size: Option<u64>,
         /// Mode of its root.
         mode: u32,
+        /// Whether writes are refused.
+        readonly: bool,
     },
     /// A read-only file with this content, which is never on a disk.
     Content {

@@ -33,7 +33,8 @@ const DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Files that every sandbox mounts.
 const FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
-/// All mount points of a run. Mounts inside the usual ones (`/dev/shm/x`) are left to the mounter.
+/// All mount points of a run. Those inside another mount (`/dev/shm/x`) are left to the mounter, who
+/// looks for them when that mount is there.
 pub fn targets(spec: &RunSpec) -> Result<Vec<Target>, Error> {
     let fixed = |path: &&str, directory| Target {
         path: path.into(),
@@ -44,7 +45,10 @@ pub fn targets(spec: &RunSpec) -> Result<Vec<Target>, Error> {
     all.extend(FILES.iter().map(|p| fixed(p, false)));
     for mount in &spec.mounts {
         let path = mount.target().to_owned();
-        if DIRECTORIES.iter().any(|dir| path.starts_with(dir)) {
+        let inside = |above: &Path| path.starts_with(above) && path != above;
+        if DIRECTORIES.iter().any(|dir| path.starts_with(dir))
+            || spec.mounts.iter().any(|above| inside(above.target()))
+        {
             continue;
         }
         all.push(Target {

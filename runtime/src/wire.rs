@@ -39,6 +39,7 @@ pub struct Job {
     pub shm_size: u64,
     pub capabilities: Capabilities,
     pub seccomp: bool,
+    pub masked: bool,
     /// Whether group 5 (`tty`, for terminals) exists here.
     pub tty_group: bool,
     /// The detached mount that becomes `/`.
@@ -60,6 +61,7 @@ pub enum MountKind {
     Tmpfs {
         size: Option<u64>,
         mode: u32,
+        readonly: bool,
     },
     Content {
         content: Vec<u8>,

@@ -1,4 +1,4 @@
-//! ADD: a COPY that unpacks local archives (S7).
+//! ADD: a COPY that fetches, and that unpacks archives (S7).
 
 use std::fs::File;
 use std::io::BufReader;
@@ -6,16 +6,24 @@ use std::io::BufReader;
 use anyhow::Result;
 
 use super::copy::{self, Dest, Origin};
+use super::fetched;
 use super::stage::Stage;
-use super::{Unsupported, supported};
+use crate::cache::KeyBuilder;
 use crate::copy::{CopyOptions, Selection, Source, select};
+use crate::fetch::{Commit, FetchedFile};
 use crate::layer::{Target, extract_archive, sniff_archive};
-use crate::plan::{self, AddSource, AddStep};
+use crate::plan::{self, AddSource, AddStep, GitUrl};
 use crate::rootfs::RootPath;
+
+/// A source, looked at.
+enum Found<'s> {
+    Local(Selection),
+    File(FetchedFile),
+    Git(&'s GitUrl, Commit),
+}
 
 /// Does an ADD.
 pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<()> {
-    let sources = local_sources(step)?;
     let staging = stage.store().staging()?;
     let origin = Origin::open(stage, &plan::Source::Context, &staging)?;
     let lower = |path: &RootPath| origin.attr(path);
@@ -29,16 +37,17 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<
             step.link,
         )?
     };
-    let unpack = step.unpack.unwrap_or(true);
-    let selection = select(&source, &sources, &options)?;
     let mut key = copy::key(stage, "add", &step.dest, &step.workdir, &options);
-    key.field("unpack", unpack.to_string());
-    key.field(
-        "content",
-        selection
-            .digest(&source, &options, &stage.shared.files)?
-            .as_str(),
-    );
+    let unpack = step
+        .unpack
+        .map_or("local".to_owned(), |unpack| unpack.to_string());
+    key.field("unpack", unpack);
+    let mut all = Vec::new();
+    for wanted in &step.sources {
+        let found = look(stage, wanted, step.checksum.as_deref(), &source, &options)?;
+        add_to_key(stage, &mut key, &found, &source, &options)?;
+        all.push(found);
+    }
     copy::add_heredocs(&mut key, &step.heredocs);
     let dest = Dest {
         path: &step.dest,
@@ -46,25 +55,79 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<
     };
     stage.layer_step(name, key.finish(), |stage, _| {
         copy::into_layer(stage, options.is_linked(), |target| {
-            for hit in selection.into_hits() {
-                add(target, &source, &hit, unpack, &dest, &options)?;
+            for found in all {
+                write(stage, target, found, &source, step.unpack, &dest, &options)?;
             }
             copy::write_heredocs(target, &step.heredocs, &dest, &options)
         })
     })
 }
 
-/// The sources, all of them local; others are refused by name.
-fn local_sources(step: &AddStep) -> Result<Vec<String>, Unsupported> {
-    let local = |source: &AddSource| match source {
-        AddSource::Local(path) => Ok(path.clone()),
-        AddSource::Http(_) => supported::add_url(),
-        AddSource::Git(_) => supported::add_git(),
-    };
-    step.sources.iter().map(local).collect()
+/// Selects a local source, asks the network for another.
+fn look<'s>(
+    stage: &Stage<'_>,
+    wanted: &'s AddSource,
+    checksum: Option<&str>,
+    source: &Source<'_>,
+    options: &CopyOptions,
+) -> Result<Found<'s>> {
+    Ok(match wanted {
+        AddSource::Local(path) => {
+            Found::Local(select(source, std::slice::from_ref(path), options)?)
+        }
+        AddSource::Http(url) => Found::File(fetched::file(stage, url, checksum)?),
+        AddSource::Git(url) => Found::Git(url, fetched::commit(stage, url)?),
+    })
 }
 
-/// Unpacks one source if it is an archive, else copies it.
+fn add_to_key(
+    stage: &Stage<'_>,
+    key: &mut KeyBuilder,
+    found: &Found<'_>,
+    source: &Source<'_>,
+    options: &CopyOptions,
+) -> Result<()> {
+    match found {
+        Found::Local(selection) => {
+            let content = selection.digest(source, options, &stage.shared.files)?;
+            key.field("content", content.as_str());
+            return Ok(());
+        }
+        Found::File(file) => fetched::add_file(key, file),
+        Found::Git(url, commit) => fetched::add_commit(key, url, commit),
+    }
+    key.list("exclude", &options.exclude);
+    Ok(())
+}
+
+fn write(
+    stage: &Stage<'_>,
+    target: &mut Target<'_>,
+    found: Found<'_>,
+    source: &Source<'_>,
+    unpack: Option<bool>,
+    dest: &Dest<'_>,
+    options: &CopyOptions,
+) -> Result<()> {
+    match found {
+        Found::Local(selection) => {
+            let unpack = unpack.unwrap_or(true);
+            for hit in selection.into_hits() {
+                add(target, source, &hit, unpack, dest, options)?;
+            }
+            Ok(())
+        }
+        Found::File(file) => {
+            let unpack = unpack.unwrap_or(false);
+            fetched::write_file(stage, target, &file, unpack, dest, options)
+        }
+        Found::Git(url, commit) => {
+            fetched::write_commit(stage, target, (url, &commit), dest, options)
+        }
+    }
+}
+
+/// Unpacks one local source if it is an archive, else copies it.
 fn add(
     target: &mut Target<'_>,
     source: &Source<'_>,

@@ -1,8 +1,11 @@
 //! [`Cancel`]: ends everything that a build is doing.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::fetch::Stop;
 
 /// Why a build was ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,16 @@ impl Cancel {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stop for Cancel {
+    fn is_stopped(&self) -> bool {
+        self.why().is_some()
+    }
+
+    fn on_stop(&self, end: Box<dyn Fn() + Send>) -> Box<dyn Any> {
+        Box::new(self.on_cancel(end))
     }
 }
 

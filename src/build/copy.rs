@@ -9,8 +9,8 @@ use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::context::Context;
-use crate::copy::{self, Chmod, CopyOptions};
-use crate::layer::{Attr, Attributes, LayerStack, Target};
+use crate::copy::{self, Chmod, CopyOptions, LooseFile};
+use crate::layer::{Attr, Attributes, Content, LayerStack, Target};
 use crate::plan::{CopyStep, InlineFile, Source};
 use crate::rootfs::{RootDir, RootPath, resolve_chown};
 use crate::store::Staging;
@@ -84,15 +84,13 @@ pub(super) fn write_heredocs(
     options: &CopyOptions,
 ) -> Result<()> {
     for file in files {
-        let content = file.content.as_bytes();
-        copy::write_inline(
-            target,
-            &file.name,
-            content,
-            dest.path,
-            &dest.workdir,
-            options,
-        )?;
+        let loose = LooseFile {
+            name: &file.name,
+            content: Content::Reader(&mut file.content.as_bytes()),
+            mode: 0o644,
+            mtime: options.dir_mtime,
+        };
+        loose.write(target, dest.path, &dest.workdir, options)?;
     }
     Ok(())
 }

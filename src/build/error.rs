@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::image::BuiltImage;
 use crate::dockerfile::Span;
 
 /// How a RUN's process ended, when it did not end well.
@@ -32,6 +33,8 @@ pub struct RunFailed {
     pub ended: Ended,
     /// The last lines it wrote.
     pub output: Vec<String>,
+    /// What it left behind, if that was to be kept.
+    pub kept: Option<Box<BuiltImage>>,
 }
 
 fn tail_of(output: &[String]) -> String {

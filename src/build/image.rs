@@ -10,7 +10,7 @@ use crate::layer::{Layer, LayerStack};
 const UNKNOWN_LAYER: &str = "buildkit.exporter.image.v0";
 
 /// Where a layer of the result came from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Origin {
     /// A base image: the blob is used as it is.
     Base {
@@ -32,7 +32,7 @@ pub enum Origin {
 }
 
 /// A layer of a stage and where it came from.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct BuiltLayer {
     /// The layer in the store.
     pub layer: Layer,
@@ -41,6 +41,7 @@ pub struct BuiltLayer {
 }
 
 /// The result of a build, before anything is archived or compressed.
+#[derive(Debug)]
 pub struct BuiltImage {
     /// The configuration; `rootfs.diff_ids` is filled in by the exporter, which computes them.
     pub config: ImageConfig,

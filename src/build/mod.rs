@@ -8,6 +8,9 @@
 //! * `scheduler`: the threads and what they wait for
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
+//! * `mounts`: what a RUN mounts
+//! * `failed`: what is kept of a RUN that failed
+//! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
@@ -18,7 +21,10 @@ mod cancel;
 mod contexts;
 mod copy;
 mod error;
+mod failed;
+mod fetched;
 mod image;
+mod mounts;
 mod run;
 mod scheduler;
 mod slot;
@@ -29,7 +35,9 @@ mod workdir;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 
 use std::collections::BTreeMap;
@@ -46,6 +54,8 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Where base images come from.
     pub remote: &'a dyn Remote,
+    /// How ADD reaches the network.
+    pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.
     pub ids: &'a runtime::IdMap,
     /// Where COPY and ADD read.
@@ -58,6 +68,15 @@ pub struct Environment<'a> {
     pub cancel: &'a Cancel,
     /// What the flags say.
     pub settings: Settings,
+}
+
+/// What the user allows beyond the usual (`--allow`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allow {
+    /// `RUN --network=host` although the build's network is another one.
+    pub host_network: bool,
+    /// `RUN --security=insecure`.
+    pub insecure: bool,
 }
 
 /// What the flags of a build say about its steps.
@@ -79,14 +98,22 @@ pub struct Settings {
     pub ulimits: Vec<runtime::Ulimit>,
     /// Bytes of `/dev/shm`.
     pub shm_size: Option<u64>,
+    /// The machine's name in RUN, if not the usual one.
+    pub hostname: Option<String>,
+    /// What RUN may mount as secrets.
+    pub secrets: Secrets,
+    /// Which agents RUN may speak to.
+    pub agents: Agents,
+    /// What the user allows beyond the usual.
+    pub allow: Allow,
+    /// Keep the root file system of a RUN that fails.
+    pub keep_failed: bool,
     /// Labels of the target's image, over its own.
     pub labels: Vec<(String, String)>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
     /// Annotations of what points to the manifest.
     pub descriptor_annotations: BTreeMap<String, String>,
-    /// The host name that RUN sees; none for the usual one.
-    pub hostname: Option<String>,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
 }

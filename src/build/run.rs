@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use runtime::{Exit, Mount, Network, RunSpec, Workspace};
+use runtime::{Capabilities, Exit, Mount, Network, RunSpec, Workspace};
 
 use super::image::BuiltLayer;
+use super::mounts::Mounts;
 use super::stage::Stage;
-use super::{Ended, RunFailed};
+use super::{Ended, RunFailed, Settings};
 use crate::cache::{KeyBuilder, StepKey};
-use crate::dockerfile::NetworkMode;
+use crate::dockerfile::{NetworkMode, SecurityMode};
 use crate::layer::Attributes;
 use crate::plan::{InlineFile, RunStep};
 use crate::progress::Step;
@@ -23,7 +24,7 @@ const TAIL: usize = 20;
 const MAX_LINE: u64 = 16 * 1024;
 
 /// The key of a RUN (S13): its definition and environment on top of the stage so far.
-pub(super) fn key(stage: &Stage<'_>, step: &RunStep) -> StepKey {
+fn key(stage: &Stage<'_>, step: &RunStep, mounts: Option<&Mounts<'_>>) -> StepKey {
     let settings = stage.settings();
     let mut key = KeyBuilder::new("run");
     key.field("base", stage.chain());
@@ -38,11 +39,13 @@ pub(super) fn key(stage: &Stage<'_>, step: &RunStep) -> StepKey {
     key.field("workdir", &step.cwd);
     key.field("user", &step.user);
     key.field("network", format!("{:?}", network(stage, step)));
+    key.list("security", is_insecure(step).then_some("insecure"));
+    key.list("hostname", settings.hostname.as_deref());
     key.list("host", settings.hosts.iter().map(|(name, _)| name));
-    if let Some(hostname) = &settings.hostname {
-        key.field("hostname", hostname);
-    }
     key.list("script", step.scripts.iter().map(|file| &file.content));
+    if let Some(mounts) = mounts {
+        mounts.key(&mut key);
+    }
     key.list(
         "ulimit",
         settings.ulimits.iter().map(|limit| format!("{limit:?}")),
@@ -52,22 +55,54 @@ pub(super) fn key(stage: &Stage<'_>, step: &RunStep) -> StepKey {
 
 /// Does a RUN.
 pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &RunStep) -> Result<()> {
-    let key = key(stage, step);
-    stage.layer_step(name, key, |stage, shown| execute(stage, step, shown))
+    let mounts = Mounts::prepare(stage, step)?;
+    let key = key(stage, step, mounts.as_ref());
+    stage.layer_step(name, key, |stage, shown| {
+        execute(stage, step, mounts.as_ref(), shown)
+    })
 }
 
-fn execute(stage: &Stage<'_>, step: &RunStep, shown: &Step) -> Result<BuiltLayer> {
+fn execute(
+    stage: &Stage<'_>,
+    step: &RunStep,
+    mounts: Option<&Mounts<'_>>,
+    shown: &Step,
+) -> Result<BuiltLayer> {
+    let mut spec = spec(stage, step);
+    let held = match mounts {
+        Some(mounts) => Some(mounts.hold(stage, shown, &mut spec)?),
+        None => None,
+    };
     let staging = stage.store().staging()?;
     let lowers = stage.stack().lowers();
-    let mut spec = spec(stage, step);
     let workspace = Workspace::for_run(&lowers, staging.path(), &spec)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;
     drop(root);
-    run(stage, step, &workspace, spec, shown)?;
+    let ran = run(stage, step, &workspace, spec, shown);
+    drop(held);
+    if let Err(mut error) = ran {
+        let cancelled = stage.shared.env.cancel.why().is_some();
+        if let Some(failed) = error.downcast_mut::<RunFailed>()
+            && stage.settings().keep_failed
+            && !cancelled
+        {
+            match super::failed::keep(stage, step, staging, workspace) {
+                Ok(kept) => failed.kept = Some(Box::new(kept)),
+                Err(why) => stage.shared.env.progress.warn(&format!(
+                    "what the failed step left behind cannot be kept: {why:#}"
+                )),
+            }
+        }
+        return Err(error);
+    }
     let upper = workspace.finish()?;
     stage.commit(staging, &upper, Attributes::default())
+}
+
+fn is_insecure(step: &RunStep) -> bool {
+    step.security == Some(SecurityMode::Insecure)
 }
 
 fn network(stage: &Stage<'_>, step: &RunStep) -> Network {
@@ -82,9 +117,7 @@ fn network(stage: &Stage<'_>, step: &RunStep) -> Network {
 fn spec(stage: &Stage<'_>, step: &RunStep) -> RunSpec {
     let settings = stage.settings();
     let env = step.env.iter().chain(&step.proxy_env);
-    let usual = RunSpec::new(&step.argv);
     RunSpec {
-        hostname: settings.hostname.clone().unwrap_or(usual.hostname),
         env: env
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
@@ -94,14 +127,29 @@ fn spec(stage: &Stage<'_>, step: &RunStep) -> RunSpec {
         ulimits: settings.ulimits.clone(),
         shm_size: settings.shm_size,
         mounts: step.scripts.iter().map(script).collect(),
-        ..usual
+        ..usual(settings, step)
     }
+}
+
+/// What every step has, and what an insecure one keeps: the capabilities of its builder, every
+/// system call, and all of `/proc`.
+fn usual(settings: &Settings, step: &RunStep) -> RunSpec {
+    let mut spec = RunSpec::new(&step.argv);
+    if let Some(name) = &settings.hostname {
+        spec.hostname.clone_from(name);
+    }
+    if is_insecure(step) {
+        spec.capabilities = Capabilities::all();
+        spec.seccomp = false;
+        spec.masked = false;
+    }
+    spec
 }
 
 /// Adds the user, whom the image's own files describe.
 fn become_user(spec: &mut RunSpec, step: &RunStep, root: &RootDir) -> Result<()> {
     let user = resolve_user(root, &step.user)?;
-    if !step.env.iter().any(|(name, _)| name == "HOME") {
+    if !spec.env.iter().any(|(name, _)| name == "HOME") {
         let home = user.home.unwrap_or_else(|| "/".to_owned());
         spec.env.push(("HOME".into(), home.into()));
     }
@@ -145,6 +193,7 @@ fn run(
         command: step.argv.join(" "),
         ended,
         output: tail,
+        kept: None,
     }
     .into())
 }
@@ -156,6 +205,7 @@ fn not_run(step: &RunStep, error: runtime::Error) -> anyhow::Error {
             command: step.argv.join(" "),
             ended: Ended::Status(error.exit_code()),
             output: Vec::new(),
+            kept: None,
         })
         .context(error.to_string()),
         error => error.into(),

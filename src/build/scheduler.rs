@@ -44,7 +44,7 @@ impl Shared<'_> {
             .plan
             .stage(index)
             .ok_or_else(|| anyhow!("the Dockerfile has no stage {index}"))?;
-        let built = supported::check_stage(stage)
+        let built = supported::check_stage(stage, &self.env.settings)
             .map_err(Into::into)
             .and_then(|()| stage::run(self, stage));
         match &built {
@@ -64,7 +64,7 @@ impl Shared<'_> {
 /// # Errors
 /// The first failure of any stage, [`Cancelled`] when the build was ended from outside.
 pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
-    supported::check(plan)?;
+    supported::check(plan, &env.settings)?;
     let root = rustix::fs::fstat(env.context.root()).context("cannot examine the build context")?;
     let context = (root.st_dev, root.st_ino);
     let slots = plan

@@ -14,7 +14,7 @@ use super::scheduler::Shared;
 use super::{Settings, StepFailed, add, copy, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
-use crate::image::Digest;
+use crate::image::{Digest, ImageConfig};
 use crate::layer::{Attr, Attributes, Layer, LayerStack, seal};
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
@@ -187,6 +187,15 @@ impl<'a> Stage<'a> {
         &self.result.stack
     }
 
+    pub(super) fn layers(&self) -> &[BuiltLayer] {
+        &self.result.layers
+    }
+
+    /// The configuration so far, the current instruction included.
+    pub(super) fn config(&self) -> &ImageConfig {
+        self.result.state.config()
+    }
+
     /// The metadata that the disk under the stage so far does not hold.
     pub(super) fn lower(&self) -> impl Fn(&RootPath) -> io::Result<Option<Attr>> + '_ {
         |path| self.result.stack.attr(path).map_err(io::Error::other)
@@ -204,8 +213,8 @@ impl<'a> Stage<'a> {
     ) -> std::result::Result<(), (String, anyhow::Error)> {
         let name = format!("{position} {}", summary(instruction));
         // A trigger of a base image is seen here for the first time.
-        if let Err(error) = supported::check_instruction(instruction) {
-            return Err((name, error.into()));
+        if let Err(error) = supported::check_instruction(instruction, self.settings()) {
+            return Err((name, error));
         }
         let step = match self.result.state.apply(instruction) {
             Ok(step) => step,
@@ -348,11 +357,8 @@ fn chained(below: &Digest, key: &StepKey) -> Digest {
 
 /// The instruction on one line, as progress shows it.
 pub(super) fn summary(instruction: &Instruction) -> String {
-    instruction
-        .text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words: Vec<&str> = instruction.text.split_whitespace().collect();
+    plan::masked(&words.join(" "))
 }
 
 /// The time, RFC 3339.

@@ -2,37 +2,42 @@
 //! anything is fetched or executed.
 
 use super::stage::{label, summary};
-use super::{StepFailed, Unsupported};
-use crate::dockerfile::{Add, Instruction, InstructionKind, Run, SecurityMode};
+use super::{Settings, StepFailed, Unsupported};
+use crate::dockerfile::{Instruction, InstructionKind, NetworkMode, Run, SecurityMode};
 use crate::image::Platform;
-use crate::plan::{Plan, Stage};
+use crate::plan::{self, Plan, Stage};
 
 /// Looks through every stage that will be built.
-pub(super) fn check(plan: &Plan) -> Result<(), StepFailed> {
-    plan.stages().iter().try_for_each(check_stage)
+pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> {
+    let mut stages = plan.stages().iter();
+    stages.try_for_each(|stage| check_stage(stage, settings))
 }
 
 /// Looks through one stage.
-pub(super) fn check_stage(stage: &Stage) -> Result<(), StepFailed> {
-    let failed = |instruction: &Instruction, source: Unsupported| StepFailed {
+pub(super) fn check_stage(stage: &Stage, settings: &Settings) -> Result<(), StepFailed> {
+    let failed = |instruction: &Instruction, source: anyhow::Error| StepFailed {
         name: format!("[{}] {}", label(stage), summary(instruction)),
         span: instruction.span,
-        source: source.into(),
+        source,
     };
-    check_platform(stage).map_err(|error| failed(&stage.from, error))?;
+    check_platform(stage).map_err(|error| failed(&stage.from, error.into()))?;
     for instruction in &stage.instructions {
-        check_instruction(instruction).map_err(|error| failed(instruction, error))?;
+        check_instruction(instruction, settings).map_err(|error| failed(instruction, error))?;
     }
     Ok(())
 }
 
 /// Looks at one instruction, which may be a trigger.
-pub(super) fn check_instruction(instruction: &Instruction) -> Result<(), Unsupported> {
+pub(super) fn check_instruction(
+    instruction: &Instruction,
+    settings: &Settings,
+) -> anyhow::Result<()> {
     match &instruction.kind {
-        InstructionKind::Run(run) => check_run(run),
-        InstructionKind::Add(add) => check_add(add),
-        _ => Ok(()),
+        InstructionKind::Run(run) => check_run(run, settings)?,
+        InstructionKind::Add(add) => plan::check_add(add)?,
+        _ => {}
     }
+    Ok(())
 }
 
 fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
@@ -46,65 +51,26 @@ fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
     )
 }
 
-fn check_run(run: &Run) -> Result<(), Unsupported> {
-    if !run.mounts.is_empty() {
-        return refuse(
-            "RUN --mount",
-            "use COPY for files, and ARG or ENV for values that are no secrets",
-        );
-    }
+fn check_run(run: &Run, settings: &Settings) -> Result<(), Unsupported> {
     if !run.devices.is_empty() {
         return refuse("RUN --device", "a step sees no devices of the host");
     }
     let security = run.security.as_ref().map(|flag| flag.value);
-    if security == Some(SecurityMode::Insecure) {
+    if security == Some(SecurityMode::Insecure) && !settings.allow.insecure {
         return refuse(
-            "RUN --security=insecure",
-            "a step never has more rights than its builder",
+            "RUN --security=insecure without --allow security.insecure",
+            "with it, the step keeps every capability that its builder has in its user namespace, never more",
+        );
+    }
+    let network = run.network.as_ref().map(|flag| flag.value);
+    let is_wider = settings.network != runtime::Network::Host;
+    if network == Some(NetworkMode::Host) && is_wider && !settings.allow.host_network {
+        return refuse(
+            "RUN --network=host in a build with another --network, without --allow network.host,",
+            "drop the flag, or allow it",
         );
     }
     Ok(())
-}
-
-/// Sources that begin with a variable are looked at once more when they are known.
-fn check_add(add: &Add) -> Result<(), Unsupported> {
-    if add.checksum.is_some() {
-        return refuse(
-            "ADD --checksum",
-            "it goes with URLs, which cannot be added yet",
-        );
-    }
-    for source in &add.transfer.sources {
-        let lower = source.value.to_ascii_lowercase();
-        let path = lower.split(['#', '?']).next().unwrap_or_default();
-        let is_web = lower.starts_with("http://") || lower.starts_with("https://");
-        let is_git = ["git@", "ssh://", "git://"]
-            .iter()
-            .any(|start| lower.starts_with(start));
-        if is_git || (is_web && path.ends_with(".git")) {
-            return add_git();
-        }
-        if is_web {
-            return add_url();
-        }
-    }
-    Ok(())
-}
-
-/// Refuses an ADD of something on the web.
-pub(super) fn add_url<T>() -> Result<T, Unsupported> {
-    refuse(
-        "ADD of a URL",
-        "put the file into the build context, or fetch it in a RUN",
-    )
-}
-
-/// Refuses an ADD of a repository.
-pub(super) fn add_git<T>() -> Result<T, Unsupported> {
-    refuse(
-        "ADD of a git repository",
-        "clone it into the build context, or in a RUN",
-    )
 }
 
 fn refuse<T>(what: &str, hint: &str) -> Result<T, Unsupported> {

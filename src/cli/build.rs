@@ -11,8 +11,8 @@ use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, annotation, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Settings, Why};
+use super::{App, annotation, granted, kept, metadata, named, signals, values};
+use crate::build::{self, Cancel, Environment, Fetching, Settings, Why};
 use crate::dockerfile;
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
@@ -38,7 +38,7 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args, &outputs)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
-    let input = Input::read(args)?;
+    let input = Input::read(args, &build_args)?;
     let progress = progress(args);
     let options = plan_options(args, build_args, &settings.platform, contexts);
     let read = |source: &SourceText| plan(source, &options, &progress);
@@ -50,7 +50,21 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let (context, source) = input.open(args, &store, &entered.ids, &cancel)?;
+    let network = app.network()?;
+    let fetching = Fetching {
+        store: &store,
+        network: &network,
+        secret: &|_| None,
+        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
+        progress: &progress,
+        cancel: &cancel,
+    };
+    let (context, source) = input.open(args, &fetching, &entered.ids)?;
+    let named = named::opened(named, &fetching, &entered.ids);
+    let fetching = Fetching {
+        ssh_agent: None,
+        ..fetching
+    };
     let plan = match early {
         Some(plan) => plan,
         None => read(&source)?,
@@ -59,6 +73,7 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let env = Environment {
         store: &store,
         remote: &registries,
+        fetching: &fetching,
         ids: &entered.ids,
         context: &context,
         named: &named,
@@ -66,7 +81,13 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         cancel: &cancel,
         settings,
     };
-    let image = build::build(&env, &plan).map_err(|error| Diagnostics::at_step(&source, error))?;
+    let image = match build::build(&env, &plan) {
+        Ok(image) => image,
+        Err(error) => {
+            let help = kept::keep(&env, &error, app.root.as_deref());
+            return Err(Diagnostics::at_step(&source, error, help.as_deref()));
+        }
+    };
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
@@ -179,6 +200,10 @@ fn settings(
             .as_deref()
             .map(|text| values::size("--shm-size", text))
             .transpose()?,
+        secrets: granted::secrets(&args.secrets, &|name| std::env::var_os(name))?,
+        agents: granted::agents(&args.agents, &|name| std::env::var_os(name))?,
+        allow: granted::allowed(&args.allow)?,
+        keep_failed: args.keep_failed,
         labels: args
             .labels
             .iter()

@@ -12,7 +12,8 @@ use crate::image::{Platform, Reference};
 /// Build an image from a Dockerfile.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Dockerfile; `-` reads it from stdin; of a context on stdin a path in it
+    /// Dockerfile; `-` reads it from stdin; of a context on stdin or at a URL a path
+    /// in it
     /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -76,6 +77,23 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
 
+    /// Secret for RUN --mount=type=secret: id=NAME[,src=FILE][,env=VARIABLE]; by default the
+    /// variable NAME, else the file; may be repeated
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub secrets: Vec<String>,
+
+    /// Agent for RUN --mount=type=ssh: default, or ID=SOCKET[,raw=true]; may be repeated
+    #[arg(long = "ssh", value_name = "SPEC")]
+    pub agents: Vec<String>,
+
+    /// What RUN may ask for beyond the usual: network.host, security.insecure; may be repeated
+    #[arg(long = "allow", value_name = "RIGHT")]
+    pub allow: Vec<String>,
+
+    /// Keep what a failing RUN left behind as an image, to look inside
+    #[arg(long)]
+    pub keep_failed: bool,
+
     /// Network that RUN sees
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
     pub network: NetworkArg,
@@ -88,7 +106,7 @@ pub struct BuildArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Entry of /etc/hosts for RUN; may be repeated
+    /// Entry of /etc/hosts for RUN, HOST:host-gateway for this machine; may be repeated
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub add_hosts: Vec<String>,
 
@@ -100,8 +118,9 @@ pub struct BuildArgs {
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
 
-    /// Directory with what COPY and ADD may use, or `-`: a tar of one on stdin, or a Dockerfile on
-    /// stdin that needs none
+    /// Directory with what COPY and ADD may use; or `-`: a tar of one on stdin, or a Dockerfile on
+    /// stdin that needs none; or the URL of such a tar, of a Dockerfile, or of a git repository,
+    /// as https://HOST/NAME.git#REF:DIR
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
 }

@@ -14,10 +14,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::build_args::BuildArgs;
 use super::exit::UsageError;
+use super::remote::{self, Opened};
 use super::report::SourceText;
-use crate::build::Cancel;
+use crate::build::{Cancel, Fetching};
 use crate::context::{self, Context, Dockerfile, Stdin, unpack_context};
+use crate::fetch::RemoteContext;
 use crate::layer::Ids;
+use crate::plan::masked;
 use crate::store::Store;
 
 /// A Dockerfile on stdin is read up to this many bytes.
@@ -40,6 +43,8 @@ pub(super) enum Input {
     Nothing(SourceText),
     /// A tar on stdin, of which this much was read.
     Archive(Vec<u8>),
+    /// What is to be fetched, and the Dockerfile if it came from stdin.
+    Remote(RemoteContext, Option<SourceText>),
 }
 
 impl Input {
@@ -47,7 +52,7 @@ impl Input {
     ///
     /// # Errors
     /// When there is none, when it is no text, when the arguments contradict each other.
-    pub(super) fn read(args: &BuildArgs) -> Result<Self> {
+    pub(super) fn read(args: &BuildArgs, build_args: &[(String, String)]) -> Result<Self> {
         let file_is_stdin = args.file.as_deref().is_some_and(is_dash);
         if is_dash(&args.context) {
             if file_is_stdin {
@@ -58,9 +63,16 @@ impl Input {
             }
             return Self::from_stdin(args.file.as_deref());
         }
+        let remote = remote::parse(&args.context, build_args)?;
         if file_is_stdin {
             let text = source(STDIN, read_text(io::stdin().lock())?);
-            return Ok(Self::Directory(None, text));
+            return Ok(match remote {
+                Some(remote) => Self::Remote(remote, Some(text)),
+                None => Self::Directory(None, text),
+            });
+        }
+        if let Some(remote) = remote {
+            return Ok(Self::Remote(remote, None));
         }
         let read = context::read_dockerfile(&args.context, args.file.as_deref())?;
         let (path, source) = found(read);
@@ -92,31 +104,28 @@ impl Input {
         match self {
             Self::Directory(_, source) | Self::Nothing(source) => Some(source),
             Self::Archive(_) => None,
+            Self::Remote(_, source) => source.as_ref(),
         }
     }
 
-    /// Opens the context and gives the Dockerfile; `cancel` ends the reading of stdin.
+    /// Opens the context and gives the Dockerfile; the end of the build ends that too.
     ///
     /// # Errors
     /// When the context cannot be opened or unpacked, or has no Dockerfile.
     pub(super) fn open(
         self,
         args: &BuildArgs,
-        store: &Store,
+        fetching: &Fetching<'_>,
         ids: &dyn Ids,
-        cancel: &Cancel,
     ) -> Result<(Context, SourceText)> {
+        let (store, cancel) = (fetching.store, fetching.cancel);
         match self {
             Self::Directory(path, source) => {
                 let context = Context::open_dir(&args.context, path.as_deref())?;
                 Ok((context, source))
             }
-            Self::Nothing(source) => {
-                let staging = store.staging()?;
-                let dir = staging.path().to_owned();
-                let context = Context::open_staged(&dir, staging)?;
-                Ok((context.called("the build context, which is empty"), source))
-            }
+            Self::Nothing(source) => Ok((nothing(store)?, source)),
+            Self::Remote(remote, source) => fetched(args, &remote, source, fetching, ids),
             Self::Archive(head) => {
                 let rest = Cancellable {
                     reader: Unbuffered,
@@ -130,6 +139,41 @@ impl Input {
                 Ok((context, source))
             }
         }
+    }
+}
+
+/// The context of a Dockerfile that came without one.
+fn nothing(store: &Store) -> Result<Context> {
+    let staging = store.staging()?;
+    let dir = staging.path().to_owned();
+    let context = Context::open_staged(&dir, staging)?;
+    Ok(context.called("the build context, which is empty"))
+}
+
+/// Fetches the context, and with it the Dockerfile unless that is known.
+fn fetched(
+    args: &BuildArgs,
+    remote: &RemoteContext,
+    known: Option<SourceText>,
+    fetching: &Fetching<'_>,
+    ids: &dyn Ids,
+) -> Result<(Context, SourceText)> {
+    let file = args.file.as_deref();
+    match (remote::open(remote, fetching, ids)?, known) {
+        (Opened::Context(context), Some(source)) => Ok((context, source)),
+        (Opened::Context(context), None) => {
+            let (_, source) = found(context.dockerfile(file)?);
+            Ok((context, source))
+        }
+        (Opened::Text(text), None) if file.is_none() => {
+            let name = masked(&args.context.display().to_string());
+            let text = read_text(text)?;
+            Ok((nothing(fetching.store)?, source(&name, text)))
+        }
+        (Opened::Text(_), _) => Err(usage(
+            "what came from the context's URL is no tar, so it is taken for a Dockerfile, and -f \
+             names another one: leave out -f",
+        )),
     }
 }
 
@@ -158,13 +202,13 @@ fn read_text(reader: impl Read) -> Result<String> {
     reader
         .take(MAX_DOCKERFILE + 1)
         .read_to_end(&mut bytes)
-        .context("cannot read the Dockerfile from stdin")?;
+        .context("cannot read the Dockerfile")?;
     if bytes.len() as u64 > MAX_DOCKERFILE {
         return Err(usage(&format!(
-            "the Dockerfile on stdin is larger than {MAX_DOCKERFILE} bytes"
+            "the Dockerfile is larger than {MAX_DOCKERFILE} bytes"
         )));
     }
-    String::from_utf8(bytes).map_err(|_| usage("the Dockerfile on stdin is not UTF-8 text"))
+    context::decode(bytes).map_err(|reason| usage(&format!("cannot read the Dockerfile: {reason}")))
 }
 
 /// Standard input without a buffer of ours: what is not read stays in it, and it can be waited for.

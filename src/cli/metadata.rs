@@ -97,6 +97,7 @@ mod tests {
             command: "false".into(),
             ended: Ended::Status(7),
             output: vec![],
+            kept: None,
         };
         write_failure(&path, &anyhow::Error::new(failed)).unwrap();
         let told: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -6,10 +6,12 @@ mod build_args;
 mod deliver;
 mod exit;
 mod files;
+mod granted;
 mod images;
 mod import;
 mod input;
 mod inspect;
+mod kept;
 mod load;
 mod login;
 mod logout;
@@ -19,6 +21,7 @@ mod output_spec;
 mod prune;
 mod pull;
 mod push;
+mod remote;
 mod report;
 mod rmi;
 mod run;
@@ -39,6 +42,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{EnterOptions, Entered};
 
 use crate::config::Config;
+use crate::fetch::{self, Network};
 use crate::registry::{Registries, Settings};
 use crate::store::Store;
 
@@ -120,6 +124,14 @@ impl App {
 
     fn registries(&self) -> Result<Registries> {
         Ok(Registries::new(self.registry_settings()?))
+    }
+
+    /// How files are fetched: with the authorities that registries are trusted by.
+    fn network(&self) -> Result<Network> {
+        Ok(Network::new(fetch::Settings {
+            ca_files: self.registry_settings()?.ca_files,
+            ..fetch::Settings::default()
+        }))
     }
 
     fn registry_settings(&self) -> Result<Settings> {

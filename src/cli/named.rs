@@ -6,10 +6,13 @@ use std::str::FromStr;
 use anyhow::Result;
 
 use super::exit::UsageError;
-use crate::build::NamedFiles;
+use super::remote::{self, Opened};
+use crate::build::{Fetching, NamedFiles};
 use crate::context::Context;
 use crate::dockerfile::nearest;
+use crate::fetch::RemoteContext;
 use crate::image::{Platform, Reference};
+use crate::layer::Ids;
 use crate::plan::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 use crate::transfer::{LAYOUT_SCHEME, LayoutRef};
 
@@ -34,10 +37,8 @@ enum Location {
     Image(String),
     /// An image in a layout.
     Layout(LayoutRef),
-    /// A git repository.
-    Git(String),
-    /// A tar to be fetched.
-    Web(String),
+    /// A repository, or a tar to be fetched.
+    Remote(RemoteContext),
     Directory(PathBuf),
 }
 
@@ -85,15 +86,8 @@ impl FromStr for Location {
         if let Some(layout) = value.strip_prefix(LAYOUT_SCHEME) {
             return Ok(Self::Layout(layout.parse()?));
         }
-        let lower = value.to_ascii_lowercase();
-        let is_web = lower.starts_with("http://") || lower.starts_with("https://");
-        let path = lower.split(['#', '?']).next().unwrap_or_default();
-        let starts = ["git@", "ssh://", "git://"];
-        if starts.iter().any(|s| lower.starts_with(s)) || (is_web && path.ends_with(".git")) {
-            return Ok(Self::Git(value.to_owned()));
-        }
-        if is_web {
-            return Ok(Self::Web(value.to_owned()));
+        if let Some(remote) = RemoteContext::parse(value).map_err(text_of)? {
+            return Ok(Self::Remote(remote));
         }
         match value.split_once("://") {
             None => Ok(Self::Directory(value.into())),
@@ -110,14 +104,20 @@ impl FromStr for Location {
     }
 }
 
+/// A context that is files.
+pub(super) enum Files {
+    /// An open one.
+    Open(Context),
+    /// One to be fetched, and what messages call it.
+    Remote(RemoteContext, String),
+}
+
 /// The contexts, as the plan knows them and as the build opens them. Directories are opened here:
 /// one that is not there is told of even if no step uses it.
 ///
 /// # Errors
 /// Directories that are not there, ignore files that cannot be understood, what is not supported.
-pub(super) fn contexts(
-    specs: &[NamedSpec],
-) -> Result<(Vec<NamedContext>, Vec<NamedFiles<'static>>)> {
+pub(super) fn contexts(specs: &[NamedSpec]) -> Result<(Vec<NamedContext>, Vec<Files>)> {
     let mut planned = Vec::new();
     let mut files = Vec::new();
     for spec in specs {
@@ -131,10 +131,14 @@ pub(super) fn contexts(
                 check_dir(spec, dir)?;
                 let context = Context::open_dir(dir, None)?;
                 let place = format!("the build context {:?}", spec.name);
-                files.push(NamedFiles::opened(context.called(place)));
+                files.push(Files::Open(context.called(place)));
                 ContextKind::Files(files.len() - 1)
             }
-            Location::Git(_) | Location::Web(_) => return Err(not_fetched(spec).into()),
+            Location::Remote(remote) => {
+                let place = format!("the build context {:?}", spec.name);
+                files.push(Files::Remote(remote.clone(), place));
+                ContextKind::Files(files.len() - 1)
+            }
         };
         planned.push(NamedContext {
             name: spec.name.clone(),
@@ -162,12 +166,22 @@ fn check_dir(spec: &NamedSpec, dir: &std::path::Path) -> Result<(), UsageError> 
     }
 }
 
-fn not_fetched(spec: &NamedSpec) -> UsageError {
-    UsageError(format!(
-        "--build-context {:?} is not supported: a context cannot be fetched; \
-         fetch it into a directory and name that",
-        spec.text
-    ))
+/// The contexts as the build opens them: what is fetched is fetched when a step asks for it.
+pub(super) fn opened<'a>(
+    files: Vec<Files>,
+    fetching: &'a Fetching<'a>,
+    ids: &'a (dyn Ids + Sync),
+) -> Vec<NamedFiles<'a>> {
+    let opened = |files| match files {
+        Files::Open(context) => NamedFiles::opened(context),
+        Files::Remote(remote, place) => {
+            NamedFiles::new(move || match remote::open(&remote, fetching, ids)? {
+                Opened::Context(context) => Ok(context.called(place.clone())),
+                Opened::Text(_) => Err(UsageError(format!("{place}: what came is no tar")).into()),
+            })
+        }
+    };
+    files.into_iter().map(opened).collect()
 }
 
 #[cfg(test)]
@@ -177,7 +191,7 @@ mod tests {
     #[test]
     fn what_a_value_says() {
         let layout = || Location::Layout("dir:v1".parse().unwrap());
-        let git = |text: &str| Location::Git(text.into());
+        let remote = |text| Location::Remote(RemoteContext::parse(text).unwrap().unwrap());
         for (text, name, location) in [
             ("a=dir", "a", Location::Directory("dir".into())),
             ("a=b=c", "a", Location::Directory("b=c".into())),
@@ -192,15 +206,11 @@ mod tests {
             (
                 "a=https://h/r.git#main:sub",
                 "a",
-                git("https://h/r.git#main:sub"),
+                remote("https://h/r.git#main:sub"),
             ),
-            ("a=git@h:r", "a", git("git@h:r")),
-            ("a=ssh://h/r", "a", git("ssh://h/r")),
-            (
-                "a=http://h/x.tgz",
-                "a",
-                Location::Web("http://h/x.tgz".into()),
-            ),
+            ("a=git@h:r", "a", remote("git@h:r")),
+            ("a=ssh://h/r", "a", remote("ssh://h/r")),
+            ("a=http://h/x.tgz", "a", remote("http://h/x.tgz")),
         ] {
             let spec: NamedSpec = text.parse().unwrap();
             assert_eq!(

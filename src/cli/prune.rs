@@ -8,7 +8,8 @@ use super::exit::UsageError;
 use super::table;
 use crate::store::{PruneOptions, PruneReport, Store, StoreError};
 
-/// Remove what no image name reaches: unnamed images, layers, blobs and cached steps
+/// Remove what no image name reaches: unnamed images, layers, blobs and cached steps; and cache
+/// mounts that no build has used for a week
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Remove named images and cache mounts too: everything
@@ -62,8 +63,8 @@ fn print(report: &PruneReport, dry_run: bool, out: &mut dyn Write) -> anyhow::Re
     }
     writeln!(
         out,
-        "Deleted: {} layers, {} blobs, {} cache records",
-        report.layers, report.blobs, report.records
+        "Deleted: {} layers, {} blobs, {} cache mounts, {} cache records",
+        report.layers, report.blobs, report.caches, report.records
     )?;
     let total = if dry_run {
         "Total space that would be reclaimed"
@@ -82,7 +83,7 @@ fn confirmed(all: bool) -> anyhow::Result<bool> {
     let what = if all {
         "every image, every cached step and every cache mount"
     } else {
-        "every image without a name and every cached step that no named image uses"
+        "every image without a name, every cached step that no named image uses, and every cache mount unused for a week"
     };
     let mut stderr = io::stderr();
     write!(stderr, "This will remove {what}. Continue? [y/N] ")?;

@@ -1,15 +1,17 @@
 //! Errors as people read them, and the class each belongs to.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal as _;
 
 use super::exit::{Class, UsageError};
-use crate::build::{Cancelled, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
+use crate::build::{Cancelled, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::copy::{ChmodError, CopyError};
 
 use crate::dockerfile::{Diagnostic, DiagnosticKind, render};
+use crate::fetch::{Fault, FetchError, FetchErrorKind};
 use crate::image::{PlatformError, ReferenceError};
 use crate::layer::LayerError;
 use crate::registry::RegistryError;
@@ -24,6 +26,9 @@ pub(super) struct SourceText {
     pub(super) text: String,
 }
 
+/// How many errors of one file are shown: what is no Dockerfile has one in every line.
+const MOST_SHOWN: usize = 20;
+
 /// Errors shown at the lines of the Dockerfile that they concern.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
@@ -34,11 +39,20 @@ pub(super) struct Diagnostics {
 impl Diagnostics {
     /// Errors of the Dockerfile itself.
     pub(super) fn new(source: &SourceText, found: Vec<Diagnostic>) -> Self {
-        let color = std::io::stderr().is_terminal();
-        let rendered: Vec<String> = found
+        let color = is_coloured();
+        // The spans stay right: nothing changes its length.
+        let text = crate::plan::masked_in_place(&source.text);
+        let mut rendered: Vec<String> = found
             .iter()
-            .map(|diagnostic| render(diagnostic, &source.name, &source.text, color))
+            .take(MOST_SHOWN)
+            .map(|diagnostic| render(diagnostic, &source.name, &text, color))
             .collect();
+        if found.len() > MOST_SHOWN {
+            rendered.push(format!(
+                "error: {} more like these",
+                found.len() - MOST_SHOWN
+            ));
+        }
         Self {
             rendered: rendered.join("\n\n"),
             cause: None,
@@ -46,7 +60,12 @@ impl Diagnostics {
     }
 
     /// A failed step, shown at its instruction; any other error stays as it is.
-    pub(super) fn at_step(source: &SourceText, error: anyhow::Error) -> anyhow::Error {
+    /// `help` is what the user can do next.
+    pub(super) fn at_step(
+        source: &SourceText,
+        error: anyhow::Error,
+        help: Option<&str>,
+    ) -> anyhow::Error {
         // The innermost: a stage that only a trigger names is built within another's step.
         let mut steps = error.chain().filter_map(|cause| cause.downcast_ref());
         let Some(failed): Option<&StepFailed> = steps.next_back() else {
@@ -63,12 +82,25 @@ impl Diagnostics {
         if !rest.is_empty() {
             rendered = format!("{rendered}\n{}", printable(rest));
         }
+        if let Some(help) = help {
+            rendered = format!("{rendered}\n{help}");
+        }
         Self {
             rendered,
             cause: Some(error),
         }
         .into()
     }
+}
+
+/// Colours are for terminals whose user does not mind (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    wants_colour(&variable("NO_COLOR"), &variable("TERM")) && std::io::stderr().is_terminal()
+}
+
+fn wants_colour(no_color: &OsStr, term: &OsStr) -> bool {
+    no_color.is_empty() && term != "dumb"
 }
 
 impl fmt::Display for Diagnostics {
@@ -83,7 +115,8 @@ impl std::error::Error for Diagnostics {
     }
 }
 
-/// Without what could steer a terminal: a step's output is shown as it was written.
+/// Without what could steer a terminal: names of files and images, and a step's output, are shown as
+/// they were written otherwise.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
@@ -94,7 +127,7 @@ fn printable(text: &str) -> String {
 pub(super) fn tell(error: &anyhow::Error) {
     match error.downcast_ref::<Diagnostics>() {
         Some(diagnostics) => eprintln!("{diagnostics}"),
-        None => eprintln!("error: {}", in_one(error)),
+        None => eprintln!("error: {}", printable(&in_one(error))),
     }
 }
 
@@ -147,6 +180,19 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(error) => return transfer_class(error),
         None => {}
     }
+    if let Some(error) = cause.downcast_ref::<MountError>() {
+        return Some(mount_class(error));
+    }
+    if let Some(error) = cause.downcast_ref::<FetchError>() {
+        return error.fault().map(|fault| match fault {
+            Fault::Network => Class::Network,
+            Fault::Request => Class::Dockerfile,
+            Fault::Environment => Class::Environment,
+        });
+    }
+    if let Some(FetchErrorKind::Store(error)) = cause.downcast_ref::<FetchErrorKind>() {
+        return Some(store_class(error));
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
     let dockerfile = cause.is::<Diagnostic>()
@@ -174,6 +220,16 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     .find_map(|(is, class)| is.then_some(class))
 }
 
+/// What was not given is the command line's matter, what is not there the Dockerfile's.
+fn mount_class(error: &MountError) -> Class {
+    match error {
+        MountError::NoSecret(_) | MountError::NoAgent(_) | MountError::BinarySecret(_) => {
+            Class::Usage
+        }
+        MountError::Source { .. } | MountError::NoDirectory { .. } => Class::Dockerfile,
+    }
+}
+
 fn transfer_class(error: &TransferError) -> Option<Class> {
     match error {
         TransferError::Remote(error) => {
@@ -195,7 +251,10 @@ fn is_bad_archive(error: &LayerError) -> bool {
     let LayerError::Target(target) = error else {
         return matches!(
             error,
-            LayerError::Damaged { .. } | LayerError::Refused { .. } | LayerError::Stream { .. }
+            LayerError::Damaged { .. }
+                | LayerError::Refused { .. }
+                | LayerError::Stream { .. }
+                | LayerError::Depth { .. }
         );
     };
     // An archive that breaks off shows where its content is written.
@@ -226,4 +285,49 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
         StorageFull | QuotaExceeded | ReadOnlyFilesystem
     )
     .then_some(Class::Environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::Span;
+
+    #[test]
+    fn colours_can_be_refused() {
+        for (no_color, term, expected) in [
+            ("", "xterm", true),
+            ("", "", true),
+            ("1", "xterm", false),
+            ("", "dumb", false),
+        ] {
+            assert_eq!(wants_colour(no_color.as_ref(), term.as_ref()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_dockerfile_is_not_told_line_by_line() {
+        let text = "nonsense\n".repeat(1000);
+        let found = crate::dockerfile::parse(&text).unwrap_err();
+        let source = SourceText {
+            name: "Dockerfile".into(),
+            text,
+        };
+        let told = Diagnostics::new(&source, found).to_string();
+        assert_eq!(told.matches("unknown instruction").count(), MOST_SHOWN);
+        assert!(told.ends_with("error: 980 more like these"), "{told}");
+    }
+
+    #[test]
+    fn the_name_of_a_file_does_not_steer_a_terminal() {
+        let source = SourceText {
+            name: "\u{1b}[2J\u{9b}2Jf".into(),
+            text: "x".into(),
+        };
+        let found = Diagnostic::error(DiagnosticKind::Syntax, Span::new(0, 1), "wrong");
+        let told = Diagnostics::new(&source, vec![found]).to_string();
+        assert!(
+            !told.contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
+    }
 }

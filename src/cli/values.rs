@@ -6,6 +6,9 @@ use runtime::Ulimit;
 
 use super::exit::UsageError;
 
+/// This machine, as seen by itself.
+const LOOPBACK: &str = "127.0.0.1";
+
 fn error(flag: &str, value: &str, expected: &str) -> UsageError {
     UsageError(format!("{flag} {value:?}: expected {expected}"))
 }
@@ -73,7 +76,8 @@ pub fn hostname(build_args: &[(String, String)]) -> Result<Option<String>, Usage
     Ok(Some(text.clone()))
 }
 
-/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets. `host-gateway` is this machine,
+/// which a step on its network reaches by the loopback address.
 ///
 /// # Errors
 /// When the address is none.
@@ -84,6 +88,11 @@ pub fn host(text: &str) -> Result<(String, String), UsageError> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(address);
+    let bare = if bare == "host-gateway" {
+        LOOPBACK
+    } else {
+        bare
+    };
     if name.is_empty() || name.contains(char::is_whitespace) || bare.parse::<IpAddr>().is_err() {
         return Err(wrong());
     }
@@ -148,6 +157,7 @@ mod tests {
             ("db=10.0.0.1", Some(("db", "10.0.0.1"))),
             ("db:::1", Some(("db", "::1"))),
             ("db:[::1]", Some(("db", "::1"))),
+            ("db:host-gateway", Some(("db", "127.0.0.1"))),
             ("db:", None),
             (":1.2.3.4", None),
             ("db", None),

@@ -20,13 +20,22 @@ enum Token {
     Any,
     /// Any run of characters but `/`.
     Star,
-    /// One character of a set, or not of it; never `/`.
-    Class(bool, Vec<(char, char)>),
+    /// One character of a set.
+    Class(Class),
     /// Perhaps some leading directories: always followed by [`Token::InDirs`].
     Dirs,
     InDirs,
     /// Anything at all.
     Rest,
+}
+
+/// The characters in brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Class {
+    negated: bool,
+    ranges: Vec<(char, char)>,
+    /// Whether `/` can be one of them: in ignore files it can.
+    holds_slash: bool,
 }
 
 /// A compiled pattern.
@@ -85,7 +94,7 @@ impl Glob {
                 }
                 '*' => tokens.push(Token::Star),
                 '?' => tokens.push(Token::Any),
-                '[' => tokens.push(class(&mut chars).map_err(fail)?),
+                '[' => tokens.push(Token::Class(class(&mut chars, double).map_err(fail)?)),
                 '\\' => {
                     let escaped = chars.next();
                     let escaped = escaped.ok_or_else(|| fail("nothing follows the backslash"))?;
@@ -154,12 +163,7 @@ impl Glob {
         let taken = match token {
             Token::Char(wanted) => *wanted == char,
             Token::Any => char != '/',
-            Token::Class(negated, ranges) => {
-                let inside = ranges
-                    .iter()
-                    .any(|(low, high)| (low..=high).contains(&&char));
-                char != '/' && inside != *negated
-            }
+            Token::Class(class) => class.holds(char),
             Token::Star => {
                 return if char == '/' {
                 } else {
@@ -197,12 +201,28 @@ fn decode(bytes: &[u8]) -> (char, usize) {
     }
 }
 
-fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, &'static str> {
+impl Class {
+    fn holds(&self, char: char) -> bool {
+        let mut ranges = self.ranges.iter();
+        let inside = ranges.any(|(low, high)| (low..=high).contains(&&char));
+        inside != self.negated && (char != '/' || self.holds_slash)
+    }
+}
+
+/// A class. Only an ignore file takes a range that holds nothing for a mistake.
+fn class(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    is_ignore: bool,
+) -> Result<Class, &'static str> {
     let negated = chars.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
     loop {
         if !ranges.is_empty() && chars.next_if_eq(&']').is_some() {
-            return Ok(Token::Class(negated, ranges));
+            return Ok(Class {
+                negated,
+                ranges,
+                holds_slash: is_ignore,
+            });
         }
         let low = class_member(chars)?;
         let high = if chars.next_if_eq(&'-').is_some() {
@@ -210,6 +230,9 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Token, 
         } else {
             low
         };
+        if is_ignore && high < low {
+            return Err("the class [ has a range that ends before it begins");
+        }
         ranges.push((low, high));
     }
 }

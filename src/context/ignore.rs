@@ -1,7 +1,8 @@
 //! [`IgnoreFile`]: `.dockerignore` (spec S8), also the language of `--exclude`.
 //!
 //! Patterns are tried in order, a plain one only on what is not excluded yet, a `!` one only on what
-//! is; one that matches a directory holds for everything below it. The last that held decides.
+//! is; one that was tried on a directory and matched holds for everything below it, one that was not
+//! tried holds for nothing yet. The last that held decides.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -131,7 +132,8 @@ impl IgnoreFile {
         let mut hits = Vec::with_capacity(self.patterns.len());
         let mut excluded = false;
         for (pattern, above) in self.patterns.iter().zip(&parent.hits) {
-            let hit = *above || pattern.matcher.matches(text);
+            let is_tried = pattern.keeps == excluded;
+            let hit = *above || (is_tried && pattern.matcher.matches(text));
             if hit {
                 excluded = !pattern.keeps;
             }
@@ -163,7 +165,7 @@ impl Matcher {
         if let Some(text) = glob.literal() {
             return Ok(Self::Exact(text.into_bytes()));
         }
-        let plain = |text: &str| !text.contains(['*', '?', '[', '\\']);
+        let plain = |text: &str| !text.contains(['*', '?', '[', ']', '\\']);
         if let Some(suffix) = pattern.strip_prefix("**").filter(|text| plain(text)) {
             return Ok(Self::Suffix(suffix.as_bytes().to_vec()));
         }
@@ -193,25 +195,24 @@ impl Matcher {
     }
 }
 
+/// Reads a line in the two passes in which BuildKit does, the second of which sees the result of
+/// the first as if it had been written so: `/!a` is `!a`, and `!/` keeps nothing.
 fn parse_line(line: &str, number: usize) -> Result<Option<Pattern>, IgnoreError> {
     let line = line.trim();
-    let (keeps, text) = match line.strip_prefix('!') {
-        Some(rest) => (true, rest.trim()),
-        None => (false, line),
+    let first = match line.strip_prefix('!') {
+        Some(rest) => format!("!{}", anchored(rest.trim())),
+        None => anchored(line),
     };
-    if text.is_empty() {
-        return if keeps {
-            Err(IgnoreError::Empty { line: number })
-        } else {
-            Ok(None)
-        };
-    }
-    let cleaned = clean(text);
-    let anchored = match cleaned.strip_prefix('/') {
-        Some(rest) if !rest.is_empty() => rest,
-        _ => &cleaned,
+    let text = match first.trim() {
+        "" => return Ok(None),
+        text => clean(text),
     };
-    let matcher = Matcher::new(anchored).map_err(|source| IgnoreError::Malformed {
+    let (keeps, text) = match text.strip_prefix('!') {
+        Some("") => return Err(IgnoreError::Empty { line: number }),
+        Some(rest) => (true, rest),
+        None => (false, text.as_str()),
+    };
+    let matcher = Matcher::new(text).map_err(|source| IgnoreError::Malformed {
         line: number,
         source,
     })?;
@@ -221,6 +222,18 @@ fn parse_line(line: &str, number: usize) -> Result<Option<Pattern>, IgnoreError>
         matcher,
         prefix,
     }))
+}
+
+/// A pattern without needless components and without the slash that stands for the root.
+fn anchored(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let cleaned = clean(text);
+    match cleaned.strip_prefix('/') {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
+        _ => cleaned,
+    }
 }
 
 /// The shortest lexical form of a path: no empty, `.` or needless `..` component.
@@ -252,52 +265,97 @@ mod tests {
         file.matches(&RootPath::new(path))
     }
 
+    /// Checks rows of patterns, path, and whether the path is excluded.
+    #[track_caller]
+    fn check(rows: &[(&str, &str, bool)]) {
+        for (patterns, path, expected) in rows {
+            let found = excluded(patterns, path);
+            assert_eq!(found, *expected, "{patterns:?} on {path:?}");
+        }
+    }
+
     #[test]
-    fn s8_matching() {
-        let cases: &[(&str, &str, bool)] = &[
-            ("a", "a", true),
-            ("a", "a/b", true),
-            ("a", "b/a", false),
-            ("/a", "a", true),
-            ("a//b/", "a/b", true),
-            ("  a  ", "a", true),
+    fn s8_lines_comments_and_blanks() {
+        check(&[
             ("\u{feff}a", "a", true),
+            ("\u{feff}#a\nb", "b", true),
             ("#a", "#a", false),
             (" #a", "#a", true),
+            ("a#b", "a#b", true),
             ("", "a", false),
-            ("*", "a/b", true),
-            ("*/", "a/b", true),
-            ("*/b", "a/b", true),
-            ("*/b", "b", false),
+            ("\n \n\t\na", "a", true),
+            ("  a\t", "a", true),
+            ("a b", "a b", true),
+            ("a b", "a", false),
+            ("a\r\nb\r\n", "a", true),
+            ("a\r\nb", "b", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_patterns_are_cleaned_and_lose_one_slash() {
+        check(&[
+            ("/a", "a", true),
+            ("//a", "a", true),
+            ("a//b/", "a/b", true),
+            ("./a", "a", true),
+            ("x/../a", "a", true),
+            ("../a", "a", false),
+            ("/../a", "a", true),
+            ("*/", "a", true),
+            ("/", "a", false),
+            (".", "a", false),
+            ("a/..", "a", false),
+            ("*\n! /a", "a", false),
+            ("*\n!\ta//b/", "a/b", false),
+        ]);
+    }
+
+    #[test]
+    fn s8_a_pattern_is_read_in_two_passes() {
+        check(&[
+            ("*\n/!a", "a", false),
+            ("*\n./!a", "a", false),
+            ("!!a", "!a", false),
+            ("*\n!!a", "!a", false),
+            ("*\n!!a", "a", true),
+            ("/ /", "b", false),
+            ("/ a", "a", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_patterns_stand_at_the_root() {
+        check(&[
+            ("a", "a", true),
+            ("a", "b/a", false),
+            ("a/b", "a/b", true),
+            ("a/b", "x/a/b", false),
             ("*.md", "x.md", true),
             ("*.md", "d/x.md", false),
-            ("**/*.md", "x.md", true),
-            ("**/*.md", "d/e/x.md", true),
-            ("**/x", "x", true),
-            ("**/x", "d/e/x", true),
-            ("**/x", "d/ex", false),
-            ("**x", "d/ex", true),
-            ("**", "a/b", true),
-            ("a/**", "a", false),
-            ("a/**", "a/b/c", true),
-            ("a/**/b", "a/b", true),
-            ("a/**/b", "a/x/y/b", true),
-            ("a/**/b", "a/xb", false),
-            ("a?c", "abc", true),
-            ("a?c", "a/c", false),
-            ("[a-c]x", "bx", true),
-            ("[^a-c]x", "bx", false),
-            ("a.b", "axb", false),
-            ("a+b(c)$", "a+b(c)$", true),
-            ("\\*", "*", true),
-            ("\\*", "a", false),
-            (".", "a", false),
-            ("./a", "a", true),
-            ("../a", "a", false),
-            ("x/../a", "a", true),
-            ("a\n!a/b", "a/b", false),
+            ("*/b", "a/b", true),
+            ("*/b", "b", false),
+            ("*/b", "x/a/b", false),
+        ]);
+    }
+
+    #[test]
+    fn s8_what_matches_a_directory_matches_all_below() {
+        check(&[
+            ("a", "a/b", true),
+            ("a", "a/b/c", true),
+            ("a", "ab", false),
+            ("*", "a/b", true),
+            ("*/b", "a/b/c", true),
             ("a\n!a/b", "a/b/c", false),
             ("a\n!a/b", "a/c", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_the_last_that_was_tried_decides() {
+        check(&[
+            ("a\n!a/b", "a/b", false),
             ("a\n!a/b\na/b/c", "a/b/c", true),
             ("!a\na", "a", true),
             ("*\n!a", "a/b", false),
@@ -308,15 +366,78 @@ mod tests {
                 true,
             ),
             ("*.md\n!README*.md\nREADME-secret.md", "README-x.md", false),
-            ("a\r\nb\r\n", "a", true),
-        ];
-        for (patterns, path, expected) in cases {
-            assert_eq!(
-                excluded(patterns, path),
-                *expected,
-                "{patterns:?} on {path:?}"
-            );
-        }
+            // A directory that is not excluded does not try `!`, so it does not hold below.
+            ("*/a\n!c", "c/a", true),
+            ("**/a\n!b", "b/x/a", true),
+            ("*\n!c\n*/a", "c/a", true),
+            // One that is excluded does not try another plain pattern.
+            ("a?\n!*/a*\na?", "aa/a", false),
+        ]);
+    }
+
+    #[test]
+    fn s8_stars_and_question_marks() {
+        check(&[
+            ("*", ".git", true),
+            ("a*", "a", true),
+            ("a*c", "abbc", true),
+            ("a*c", "ab/c", false),
+            ("a?c", "abc", true),
+            ("a?c", "a/c", false),
+            ("a?c", "ac", false),
+            ("?", "\u{e9}", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_double_stars() {
+        check(&[
+            ("**", "a/b", true),
+            ("**/*.md", "x.md", true),
+            ("**/*.md", "d/e/x.md", true),
+            ("**/x", "x", true),
+            ("**/x", "d/e/x", true),
+            ("**/x", "d/ex", false),
+            ("**x", "d/ex", true),
+            ("**a/]", "xa/]", false),
+            ("**a/]", "x/a/]", true),
+            ("a/**", "a", false),
+            ("a/**", "a/b/c", true),
+            ("a**", "abc/d", true),
+            ("a/**/b", "a/b", true),
+            ("a/**/b", "a/x/y/b", true),
+            ("a/**/b", "a/xb", false),
+            ("**/a/**/b", "x/a/y/b", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_classes_and_escapes() {
+        check(&[
+            ("[a-c]x", "bx", true),
+            ("[^a-c]x", "bx", false),
+            ("[^a-c]x", "dx", true),
+            ("[!a]x", "bx", false),
+            ("[!a]x", "!x", true),
+            ("[\\]]", "]", true),
+            ("a]", "a]", true),
+            ("a[^x]b", "a/b", true),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("\\!a", "!a", true),
+            ("\\#a", "#a", true),
+        ]);
+    }
+
+    #[test]
+    fn s8_other_characters_stand_for_themselves() {
+        check(&[
+            ("a.b", "axb", false),
+            ("a+b(c)$", "a+b(c)$", true),
+            ("a+", "aa", false),
+            ("*(a|b){1}^", "x(a|b){1}^", true),
+            ("*|a", "a", false),
+        ]);
     }
 
     #[test]
@@ -327,6 +448,10 @@ mod tests {
             ("\n\n!  ", 3),
             ("x\\", 1),
             ("![a", 1),
+            ("#\n!/", 2),
+            ("a/[]a]", 1),
+            ("[b-a]", 1),
+            ("[-x]", 1),
         ] {
             let error = IgnoreFile::parse(text).unwrap_err().to_string();
             assert!(

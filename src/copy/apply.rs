@@ -46,35 +46,53 @@ impl Selection {
     }
 }
 
-/// Writes the file `name` with `content`, the body of a heredoc, to `dest`.
-///
-/// # Errors
-/// A directory in the file's place, and the target's errors.
-pub fn write_inline(
-    target: &mut Target<'_>,
-    name: &str,
-    content: &[u8],
-    dest: &str,
-    workdir: &RootPath,
-    options: &CopyOptions,
-) -> Result<CopyReport, CopyError> {
-    let dest = Dest::new(dest, workdir);
-    let mut writer = Writer::new(target, options);
-    let path = writer.file_place(&dest, OsStr::new(name))?;
-    let (uid, gid) = options.owner((0, 0));
-    let meta = Meta {
-        uid,
-        gid,
-        mode: options.mode(FileType::RegularFile.as_raw_mode() | 0o644),
-        mtime: Some((options.dir_mtime, 0)),
-        xattrs: BTreeMap::new(),
-    };
-    let mut create = |target: &mut Target<'_>| {
-        target.create_file(&path, Content::Reader(&mut &content[..]), &meta)
-    };
-    writer.report.bytes += writer.replacing(&path, &mut create)?;
-    writer.report.files += 1;
-    writer.finish()
+/// A file that is in no source: it stands in the Dockerfile, or was fetched.
+pub struct LooseFile<'f> {
+    /// Its name in a destination that is a directory.
+    pub name: &'f str,
+    /// Its content.
+    pub content: Content<'f>,
+    /// Its permission bits, unless `--chmod` says others.
+    pub mode: u32,
+    /// Its time, seconds since 1970.
+    pub mtime: i64,
+}
+
+impl LooseFile<'_> {
+    /// Writes the file to `dest`.
+    ///
+    /// # Errors
+    /// A directory in the file's place, and the target's errors.
+    pub fn write(
+        self,
+        target: &mut Target<'_>,
+        dest: &str,
+        workdir: &RootPath,
+        options: &CopyOptions,
+    ) -> Result<CopyReport, CopyError> {
+        let dest = Dest::new(dest, workdir);
+        let mut writer = Writer::new(target, options);
+        let path = writer.file_place(&dest, OsStr::new(self.name))?;
+        let (uid, gid) = options.owner((0, 0));
+        let meta = Meta {
+            uid,
+            gid,
+            mode: options.mode(FileType::RegularFile.as_raw_mode() | self.mode),
+            mtime: Some((self.mtime, 0)),
+            xattrs: BTreeMap::new(),
+        };
+        // First, because the content can be read once only.
+        match writer.target.remove_file(&path) {
+            Ok(_) => {}
+            Err(error) if error.source.kind() == io::ErrorKind::IsADirectory => {
+                return Err(CopyError::FileOverDirectory { path });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        writer.report.bytes += writer.target.create_file(&path, self.content, &meta)?;
+        writer.report.files += 1;
+        writer.finish()
+    }
 }
 
 /// The destination as the Dockerfile writes it.
@@ -154,6 +172,18 @@ impl<'w, 't> Writer<'w, 't> {
 
     /// Where a file called `name` goes: into a directory, else to the destination itself.
     fn file_place(&mut self, dest: &Dest, name: &OsStr) -> Result<RootPath, CopyError> {
+        let place = self.find_file_place(dest, name)?;
+        let own = place.file_name().unwrap_or_default();
+        if own.as_encoded_bytes().starts_with(b".wh.") {
+            return Err(CopyError::WhiteoutName {
+                path: place,
+                place: "the image".to_owned(),
+            });
+        }
+        Ok(place)
+    }
+
+    fn find_file_place(&mut self, dest: &Dest, name: &OsStr) -> Result<RootPath, CopyError> {
         if dest.is_directory {
             return Ok(self.directory_place(&dest.path)?.join(name));
         }

@@ -16,10 +16,10 @@ mod select;
 use std::io;
 use std::path::Path;
 
-pub use apply::{CopyReport, write_inline};
+pub use apply::{CopyReport, LooseFile};
 pub use chmod::{Chmod, ChmodError};
 pub use error::CopyError;
-pub use select::{Selection, select};
+pub use select::{Selection, select, select_path};
 
 use crate::context::{Context, IgnoreFile};
 use crate::layer::Attr;
@@ -97,6 +97,15 @@ impl CopyOptions {
     /// Whether the copy goes to an empty root and is merged: `--link` without `--chmod`.
     pub fn is_linked(&self) -> bool {
         self.link && self.chmod.is_none()
+    }
+
+    /// Whether `--exclude` leaves out a single file called `name`.
+    ///
+    /// # Errors
+    /// A malformed pattern.
+    pub fn excludes(&self, name: &str) -> Result<bool, CopyError> {
+        let exclude = IgnoreFile::from_patterns(&self.exclude)?;
+        Ok(exclude.matches(&RootPath::root().join(name)))
     }
 
     fn owner(&self, own: (u32, u32)) -> (u32, u32) {

@@ -4,6 +4,7 @@
 //! the source's root; links found while walking a directory are kept as links. Entries come in
 //! bytewise order of the names in each directory, a directory before what is in it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -63,14 +64,30 @@ pub(super) struct Hit {
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub(super) hits: Vec<Hit>,
+    /// Whether the disk under the source shows something else: entries that were left out, owners
+    /// that do not count.
+    pub(super) altered: bool,
 }
 
 impl Selection {
     /// One selection for each thing that was named or matched, in order: `ADD` looks at each.
     pub fn into_hits(self) -> impl Iterator<Item = Selection> {
-        self.hits
-            .into_iter()
-            .map(|hit| Selection { hits: vec![hit] })
+        let altered = self.altered;
+        self.hits.into_iter().map(move |hit| Selection {
+            hits: vec![hit],
+            altered,
+        })
+    }
+
+    /// Whether the files on the disk under the source are exactly those selected, with the owners
+    /// that a copy of them would have.
+    pub fn is_as_on_disk(&self) -> bool {
+        !self.altered
+    }
+
+    /// The name of what was selected first, as it is in a destination that is a directory.
+    pub fn name(&self) -> &OsStr {
+        self.hits.first().map_or(OsStr::new(""), |hit| &hit.name)
     }
 
     /// The file, if a single regular file was selected.
@@ -98,11 +115,7 @@ pub fn select(
     patterns: &[String],
     options: &CopyOptions,
 ) -> Result<Selection, CopyError> {
-    let selector = Selector {
-        source,
-        exclude: IgnoreFile::from_patterns(&options.exclude)?,
-        no_filter: IgnoreFile::default(),
-    };
+    let selector = Selector::new(source, IgnoreFile::from_patterns(&options.exclude)?);
     let mut hits = Vec::new();
     for pattern in patterns {
         if options.parents {
@@ -111,13 +124,31 @@ pub fn select(
             selector.plain(pattern, &mut hits)?;
         }
     }
-    Ok(Selection { hits })
+    Ok(selector.selection(hits))
+}
+
+/// Selects what `path`, in which nothing is a wildcard, leads to.
+///
+/// # Errors
+/// As [`select`].
+pub fn select_path(source: &Source<'_>, path: &str) -> Result<Selection, CopyError> {
+    let selector = Selector::new(source, IgnoreFile::default());
+    let at = RootPath::new(path);
+    let hit = match selector.filter().verdict(&at).prune {
+        true => None,
+        false => selector.hit(path, &at, &|_| false)?.flatten(),
+    };
+    match hit {
+        Some(hit) => Ok(selector.selection(vec![hit])),
+        None => Err(selector.missing(path, &at)),
+    }
 }
 
 struct Selector<'s> {
     source: &'s Source<'s>,
     exclude: IgnoreFile,
     no_filter: IgnoreFile,
+    altered: Cell<bool>,
 }
 
 /// What is known of a directory whose entries are being listed.
@@ -128,7 +159,23 @@ struct Place {
     exclude: Verdict,
 }
 
-impl Selector<'_> {
+impl<'s> Selector<'s> {
+    fn new(source: &'s Source<'s>, exclude: IgnoreFile) -> Self {
+        Self {
+            source,
+            exclude,
+            no_filter: IgnoreFile::default(),
+            altered: Cell::new(false),
+        }
+    }
+
+    fn selection(&self, hits: Vec<Hit>) -> Selection {
+        Selection {
+            hits,
+            altered: self.altered.get(),
+        }
+    }
+
     fn filter(&self) -> &IgnoreFile {
         self.source.filter.unwrap_or(&self.no_filter)
     }
@@ -315,12 +362,14 @@ impl Selector<'_> {
             let filter = self.filter().enter(&place.filter, &path);
             let exclude = self.exclude.enter(&place.exclude, &relative);
             if filter.prune || exclude.prune {
+                self.altered.set(true);
                 continue;
             }
             let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| self.failed("look at", &path, error.into()))?;
             let hidden = filter.excluded || exclude.excluded;
             if hidden && !is_directory(&stat) {
+                self.altered.set(true);
                 continue;
             }
             let Some(entry) = self.entry(&path, relative.clone(), &stat, &dir, &name, &name)?
@@ -348,6 +397,7 @@ impl Selector<'_> {
             }
             // A hidden directory shows only when something below it is kept.
             if hidden && entries.len() == before {
+                self.altered.set(true);
                 entries.pop();
             }
         }
@@ -379,7 +429,8 @@ impl Selector<'_> {
         };
         let mut truth = Truth::new(stat, recorded.as_ref());
         let in_context = matches!(self.source.owners, SourceOwners::Context);
-        if in_context {
+        if in_context && (truth.uid, truth.gid) != (0, 0) {
+            self.altered.set(true);
             (truth.uid, truth.gid) = (0, 0);
         }
         let kind = match truth.file_type() {

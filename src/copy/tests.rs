@@ -514,8 +514,14 @@ fn s2_inline_files() {
         let ids = fixture.ids();
         let mut target = Target::new(RootDir::open(&fixture.to()).unwrap(), &*ids);
         let workdir = RootPath::new("/work");
-        let report =
-            write_inline(&mut target, "name", b"a\r\n", dest, &workdir, &options()).unwrap();
+        let report = LooseFile {
+            name: "name",
+            content: crate::layer::Content::Reader(&mut &b"a\r\n"[..]),
+            mode: 0o644,
+            mtime: 7,
+        }
+        .write(&mut target, dest, &workdir, &options())
+        .unwrap();
         assert_eq!(report, CopyReport { files: 1, bytes: 3 });
         assert_eq!(fixture.listing()[path], "a\r\n", "{dest:?}");
         let stat = fixture.stat(path);

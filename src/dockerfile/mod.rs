@@ -7,6 +7,7 @@ mod arguments;
 mod diagnostic;
 mod directive;
 mod duration;
+mod excerpt;
 pub mod expand;
 mod flags;
 mod heredoc;
@@ -27,7 +28,7 @@ pub use instruction::{
     Add, ArgItem, CommandLine, From, Healthcheck, HealthcheckOptions, InlineSource, Instruction,
     InstructionKind, KEYWORDS, KeyValue, NetworkMode, OnBuild, Run, SecurityMode, Transfer,
 };
-pub use mount::{Mount, MountFlag, MountKind, Sharing};
+pub use mount::{Mount, MountFlag, MountKind, Sharing, csv_fields};
 pub use parse::{Dockerfile, parse, parse_onbuild_trigger};
 pub use render::render;
 pub use span::{Lines, Span, Spanned};

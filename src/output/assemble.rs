@@ -117,7 +117,11 @@ fn export_all(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                while let Some(index) = lock(&jobs).pop_front() {
+                loop {
+                    // Not in the loop's head, where the lock would be held until its end.
+                    let Some(index) = lock(&jobs).pop_front() else {
+                        break;
+                    };
                     let exporter = Exporter {
                         store,
                         image,

@@ -7,9 +7,11 @@
 mod config;
 mod contexts;
 mod environment;
+mod git_url;
 mod globals;
 mod graph;
 mod history;
+mod mask;
 mod options;
 mod ports;
 mod reference;
@@ -21,9 +23,12 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod words;
 
 pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;
+pub use git_url::{GitUrl, GitUrlError, Login};
+pub use mask::{masked, masked_in_place};
 pub use options::PlanOptions;
 pub use reference::Source;
 pub use stages::{Base, Plan, Stage};
@@ -31,6 +36,8 @@ pub use state::StageState;
 pub use step::{
     AddSource, AddStep, CopyStep, InlineFile, RunMount, RunMountKind, RunStep, Step, StepKind,
 };
+
+pub use transfer::check_add;
 
 /// The `comment` of every history entry.
 pub const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";

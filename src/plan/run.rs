@@ -1,8 +1,9 @@
 //! `RUN` (S2, S9).
 
 use super::reference::{Numbers, Source};
-use super::state::{Outcome, StageState, expand_error, join_clean};
+use super::state::{Outcome, StageState, join_clean};
 use super::step::{InlineFile, RunMount, RunMountKind, RunStep, StepKind};
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_word;
 use crate::dockerfile::{
     CommandLine, Diagnostic, DiagnosticKind, Instruction, Mount, MountFlag, MountKind, Run, Spanned,
@@ -118,10 +119,7 @@ impl StageState {
                 source,
             },
             MountKind::Cache => RunMountKind::Cache {
-                id: match mount.id.as_deref() {
-                    Some(id) if !id.is_empty() => id.to_owned(),
-                    _ => target.unwrap_or_default().to_owned(),
-                },
+                id: self.cache_id(mount, target.unwrap_or_default()),
                 from: self.mount_source(mount)?,
                 source,
                 sharing: mount.sharing,
@@ -146,6 +144,15 @@ impl StageState {
                 gid,
             },
         })
+    }
+
+    fn cache_id(&self, mount: &Mount, target: &str) -> String {
+        let id = mount.id.as_deref().filter(|id| !id.is_empty());
+        let id = id.unwrap_or(target);
+        match self.shared.options.build_arg("BUILDKIT_CACHE_MOUNT_NS") {
+            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+            _ => id.to_owned(),
+        }
     }
 
     fn mount_source(&self, mount: &Mount) -> Result<Option<Source>, Diagnostic> {

@@ -1,5 +1,6 @@
 //! [`Step`]: one evaluated instruction, everything expanded.
 
+use super::GitUrl;
 use super::reference::Source;
 use crate::dockerfile::{Lines, NetworkMode, SecurityMode, Sharing, Span};
 
@@ -89,7 +90,7 @@ pub enum RunMountKind {
     },
     /// A directory that outlives the build.
     Cache {
-        /// Its name.
+        /// Its name, behind that of the namespace (`BUILDKIT_CACHE_MOUNT_NS`) if there is one.
         id: String,
         /// What it holds at first, if not nothing.
         from: Option<Source>,
@@ -194,10 +195,8 @@ pub struct AddStep {
     pub exclude: Vec<String>,
     /// `--unpack`; `None` means local archives only.
     pub unpack: Option<bool>,
-    /// `--checksum`.
+    /// `--checksum` of the one source that is fetched, `sha256:…`; a repository has its own.
     pub checksum: Option<String>,
-    /// `--keep-git-dir`.
-    pub keep_git_dir: bool,
 }
 
 /// One source of `ADD`.
@@ -207,6 +206,6 @@ pub enum AddSource {
     Local(String),
     /// An `http` or `https` URL.
     Http(String),
-    /// A git repository.
-    Git(String),
+    /// A git repository, with what the flags say of it.
+    Git(Box<GitUrl>),
 }

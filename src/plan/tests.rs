@@ -1,5 +1,9 @@
 //! Tests of planning and evaluation together, by section of the specification.
 
+mod large;
+mod stages;
+mod variables;
+
 use super::*;
 use crate::dockerfile::{Diagnostic, parse};
 use crate::image::ImageConfig;
@@ -33,7 +37,8 @@ fn evaluate(
     build_args: &[(&str, &str)],
     base: &ImageConfig,
 ) -> Result<(StageState, Vec<Step>), Diagnostic> {
-    let plan = plan_with(&format!("FROM base\n{text}"), &options(build_args, None)).unwrap();
+    let plan = plan_with(&format!("FROM base\n{text}"), &options(build_args, None))
+        .map_err(|mut errors| errors.remove(0))?;
     let stage = &plan.stages()[0];
     let mut state = StageState::from_image(&plan, stage, Some(base));
     let mut steps = Vec::new();
@@ -309,6 +314,14 @@ fn s10_wrong_values() {
         ("COPY http://h/x y", "cannot fetch"),
         ("ADD --checksum=sha256:0 a b", "not a local one"),
         ("ADD --checksum=sha256:0 http://a/ b c", "one source only"),
+        ("ADD --checksum=sha256:0 http://a/ b", "hexadecimal digits"),
+        ("ADD --checksum=md5:0 http://a/ b", "sha256:, sha384:"),
+        ("ADD --checksum=xyz git@h:x b", "is no commit"),
+        ("ADD git@h:x#-u b", "no name of a branch"),
+        (
+            "ADD --keep-git-dir=false git@h:x?keep-git-dir=1 b",
+            "the URL another",
+        ),
         ("RUN --mount=target=$NONE/ x", "must not be /"),
         ("ENV A=${B", "cannot expand"),
     ] {
@@ -329,8 +342,8 @@ fn s7_sources_of_add() {
         [
             AddSource::Local("a".into()),
             AddSource::Http("https://h/x.tar".into()),
-            AddSource::Git("https://h/r.git#main".into()),
-            AddSource::Git("git@h:r".into()),
+            AddSource::Git(Box::new(GitUrl::parse("https://h/r.git#main").unwrap())),
+            AddSource::Git(Box::new(GitUrl::parse("git@h:r").unwrap())),
             AddSource::Local("github.com/x".into()),
         ]
     );
@@ -339,6 +352,10 @@ fn s7_sources_of_add() {
 #[test]
 fn s11_history() {
     for (text, expected) in [
+        (
+            "ADD https://u:secret@h/x /",
+            "ADD https://***@h/x / # buildkit",
+        ),
         ("ENV A=1 B='x y'", "ENV A=1 B=x y"),
         ("LABEL \"a b\"=c", "LABEL a b=c"),
         ("EXPOSE 90 80/UDP", "EXPOSE [80/udp 90/tcp]"),
@@ -367,6 +384,32 @@ fn s11_history() {
         created_by("ARG A\nARG A=2\nRUN x")[2],
         "RUN |1 A=2 /bin/sh -c x # buildkit"
     );
+}
+
+#[test]
+fn s9_names_of_cache_mounts() {
+    let id = |mount: &str, args: &[(&str, &str)]| {
+        let text = format!("WORKDIR /w\nRUN --mount=type=cache,{mount} x");
+        let (_, steps) = evaluate(&text, args, &ImageConfig::default()).unwrap();
+        let StepKind::Run(run) = steps[1].kind.clone() else {
+            panic!("{steps:?}");
+        };
+        match run.mounts[0].kind.clone() {
+            RunMountKind::Cache { id, .. } => id,
+            other => panic!("{other:?}"),
+        }
+    };
+    let namespace = [("BUILDKIT_CACHE_MOUNT_NS", "team")];
+    for (mount, args, expected) in [
+        ("target=/c/../d/", &[][..], "/d"),
+        ("target=c", &[], "/w/c"),
+        ("target=/c,id=go", &[], "go"),
+        ("target=/c,id=go", &namespace, "team/go"),
+        ("target=/c", &namespace, "team//c"),
+        ("target=/c", &[("BUILDKIT_CACHE_MOUNT_NS", "")], "/c"),
+    ] {
+        assert_eq!(id(mount, args), expected, "{mount}");
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! `COPY` and `ADD` (S6, S7).
 
+use super::git_url::GitUrl;
+use super::mask::masked;
 use super::reference::{Numbers, Source};
-use super::state::{Outcome, StageState, expand_error};
+use super::state::{Outcome, StageState};
 use super::step::{AddSource, AddStep, CopyStep, InlineFile, StepKind};
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_heredoc;
 use crate::dockerfile::{Add, Diagnostic, DiagnosticKind, InlineSource, Spanned, Transfer};
 
@@ -27,8 +30,8 @@ impl StageState {
         };
         let expanded = self.expand_transfer(copy, escape)?;
         for (source, written) in expanded.sources.iter().zip(&copy.sources) {
-            if !matches!(classify(source), AddSource::Local(_)) {
-                let message = format!("COPY cannot fetch {source:?}");
+            if is_fetched(source) {
+                let message = format!("COPY cannot fetch {:?}", masked(source));
                 let error = Diagnostic::error(DiagnosticKind::Value, written.span, message);
                 return Err(error.hint("ADD can"));
             }
@@ -57,11 +60,17 @@ impl StageState {
     pub(super) fn add(&mut self, add: &Add, escape: char) -> Result<Outcome, Diagnostic> {
         let expanded = self.expand_transfer(&add.transfer, escape)?;
         let created_by = created_by("ADD", false, &expanded);
-        let sources: Vec<AddSource> = expanded.sources.iter().map(|text| classify(text)).collect();
-        let checksum = self.expand_optional(add.checksum.as_ref(), escape)?;
-        if let Some(flag) = &add.checksum {
-            check_checksum(flag, &sources, &expanded.heredocs)?;
+        let mut sources = Vec::new();
+        for (source, written) in expanded.sources.iter().zip(&add.transfer.sources) {
+            sources.push(classify(source, written)?);
         }
+        let mut checksum = self.expand_optional(add.checksum.as_ref(), escape)?;
+        if let (Some(flag), Some(text)) = (&add.checksum, &checksum)
+            && check_checksum(flag, text, &mut sources, expanded.heredocs.len())?
+        {
+            checksum = None;
+        }
+        keep_git_dir(add.keep_git_dir.as_ref(), &mut sources)?;
         let step = AddStep {
             sources,
             heredocs: expanded.heredocs,
@@ -73,7 +82,6 @@ impl StageState {
             exclude: expanded.exclude,
             unpack: add.unpack.as_ref().map(|flag| flag.value),
             checksum,
-            keep_git_dir: is_set(add.keep_git_dir.as_ref()),
         };
         Ok(Outcome {
             created_by,
@@ -141,34 +149,98 @@ fn check_mode(flag: &Spanned<String>, mode: &str) -> Result<(), Diagnostic> {
     }
 }
 
+/// Looks at an `ADD` before its variables are known: whatever has none is checked.
+pub fn check_add(add: &Add) -> Result<(), Diagnostic> {
+    let is_plain = |word: &Spanned<String>| !word.value.contains(['$', '"', '\'', '\\', '`']);
+    let mut sources = Vec::new();
+    for written in &add.transfer.sources {
+        match is_plain(written) {
+            true => sources.push(classify(&written.value, written)?),
+            false => return Ok(()),
+        }
+    }
+    if let Some(flag) = add.checksum.as_ref().filter(|flag| is_plain(flag)) {
+        check_checksum(flag, &flag.value, &mut sources, add.transfer.inline.len())?;
+    }
+    keep_git_dir(add.keep_git_dir.as_ref(), &mut sources)
+}
+
+/// Checks `--checksum`; a repository's is kept with it, which is told by `true`.
 fn check_checksum(
     flag: &Spanned<String>,
-    sources: &[AddSource],
-    heredocs: &[InlineFile],
-) -> Result<(), Diagnostic> {
+    checksum: &str,
+    sources: &mut [AddSource],
+    heredocs: usize,
+) -> Result<bool, Diagnostic> {
     let message = match sources {
-        [AddSource::Http(_) | AddSource::Git(_)] if heredocs.is_empty() => return Ok(()),
-        [_] if heredocs.is_empty() => "--checksum needs a source that is fetched, not a local one",
-        _ => "--checksum can stand with one source only",
+        [AddSource::Http(_)] if heredocs == 0 => match is_checksum(checksum) {
+            true => return Ok(false),
+            false => format!(
+                "--checksum is sha256:, sha384: or sha512: and hexadecimal digits, not {checksum:?}"
+            ),
+        },
+        [AddSource::Git(url)] if heredocs == 0 => match url.require(checksum) {
+            Ok(()) => return Ok(true),
+            Err(reason) => reason,
+        },
+        [_] if heredocs == 0 => {
+            "--checksum needs a source that is fetched, not a local one".to_owned()
+        }
+        _ => "--checksum can stand with one source only".to_owned(),
     };
     Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message))
 }
 
-/// A git repository, something to fetch, or a local path.
-fn classify(source: &str) -> AddSource {
-    let lower = source.to_ascii_lowercase();
-    let is_web = lower.starts_with("http://") || lower.starts_with("https://");
-    let path = source.split(['#', '?']).next().unwrap_or(source);
-    let is_git = (is_web && path.ends_with(".git"))
-        || (lower.starts_with("git@") && source.contains(':'))
-        || lower.starts_with("ssh://")
-        || lower.starts_with("git://");
-    let text = source.to_owned();
-    match (is_git, is_web) {
-        (true, _) => AddSource::Git(text),
-        (false, true) => AddSource::Http(text),
-        (false, false) => AddSource::Local(text),
+fn is_checksum(text: &str) -> bool {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let (algorithm, digits) = text.split_once(':').unwrap_or_default();
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return false,
+    };
+    digits.len() == length && digits.bytes().all(is_hex)
+}
+
+/// Gives `--keep-git-dir` to the repositories, which may say the same in their URLs.
+fn keep_git_dir(flag: Option<&Spanned<bool>>, sources: &mut [AddSource]) -> Result<(), Diagnostic> {
+    let Some(flag) = flag else { return Ok(()) };
+    for source in sources {
+        let AddSource::Git(url) = source else {
+            continue;
+        };
+        if url.keep_git_dir.is_some_and(|own| own != flag.value) {
+            let message = "--keep-git-dir says one thing and the URL another";
+            return Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message));
+        }
+        url.keep_git_dir = Some(flag.value);
     }
+    Ok(())
+}
+
+fn is_http(source: &str) -> bool {
+    let lower = source.to_ascii_lowercase();
+    lower.starts_with("http://") || lower.starts_with("https://")
+}
+
+fn is_fetched(source: &str) -> bool {
+    is_http(source) || GitUrl::matches(source)
+}
+
+/// A git repository, something to fetch, or a local path.
+fn classify(source: &str, written: &Spanned<String>) -> Result<AddSource, Diagnostic> {
+    if GitUrl::matches(source) {
+        let url = GitUrl::parse(source).map_err(|error| {
+            Diagnostic::error(DiagnosticKind::Value, written.span, error.to_string())
+        })?;
+        return Ok(AddSource::Git(Box::new(url)));
+    }
+    let text = source.to_owned();
+    Ok(match is_http(source) {
+        true => AddSource::Http(text),
+        false => AddSource::Local(text),
+    })
 }
 
 fn created_by(keyword: &str, parents: bool, expanded: &Expanded) -> String {
@@ -185,7 +257,8 @@ fn created_by(keyword: &str, parents: bool, expanded: &Expanded) -> String {
             word(&format!("--{name}={value}"));
         }
     }
-    expanded.sources.iter().for_each(|source| word(source));
+    let sources = expanded.sources.iter();
+    sources.for_each(|source| word(&masked(source)));
     for file in &expanded.heredocs {
         word(&format!("<<{}", file.name));
     }

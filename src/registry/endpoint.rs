@@ -6,22 +6,17 @@
 //! Redirects from https to http are refused; `Authorization` is dropped by the HTTP client as soon
 //! as scheme, host or port change.
 
-use std::error::Error as StdError;
-use std::fs;
-use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Client, Url};
 
 use super::RegistryErrorKind;
 use super::token::Tokens;
+use crate::http::{self, Failure, is_loopback};
 
-/// A connection is made within this time or not at all.
-const CONNECT: Duration = Duration::from_secs(20);
 /// What does not answer on loopback in this time speaks no TLS.
 const PROBE: Duration = Duration::from_secs(5);
 const REDIRECTS: usize = 8;
@@ -142,11 +137,8 @@ impl Endpoint {
         ca_files: &[PathBuf],
         credential_files: &[PathBuf],
     ) -> Result<Self, RegistryErrorKind> {
-        let client = client(
-            address.host(),
-            ca_files,
-            address.scheme == Some(Scheme::Http),
-        )?;
+        let plain = address.scheme == Some(Scheme::Http);
+        let client = http::client(address.host(), ca_files, plain, || Policy::custom(redirect))?;
         let scheme = match address.scheme {
             Some(scheme) => scheme,
             None if is_loopback(address.host()) => probe(address, &client).await?,
@@ -183,50 +175,10 @@ async fn probe(address: &Address, client: &Client) -> Result<Scheme, RegistryErr
     let Err(error) = asked else {
         return Ok(Scheme::Https);
     };
-    match transport(error) {
-        failure @ RegistryErrorKind::TlsFailure { .. } => Err(failure),
+    match Failure::from(error) {
+        failure @ Failure::Tls { .. } => Err(failure.into()),
         _ => Ok(Scheme::Http),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => host.split(':').next().unwrap_or(host),
-    };
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn client(host: &str, ca_files: &[PathBuf], plain: bool) -> Result<Client, RegistryErrorKind> {
-    // Installing fails only when another provider is there already, which is as good.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let mut extra = Vec::new();
-    for file in ca_files.iter().cloned().chain(certs_d(host)) {
-        extra.extend(certificates(&file)?);
-    }
-    let builder = || {
-        let builder = Client::builder()
-            .user_agent(concat!("lapstrake/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT)
-            .redirect(Policy::custom(redirect));
-        // As everywhere: what is on this machine is never asked for through a proxy.
-        if is_loopback(host) {
-            builder.no_proxy()
-        } else {
-            builder
-        }
-    };
-    let client = builder().tls_certs_merge(extra.clone()).build();
-    match client {
-        // A machine without any root certificates can still use plain http.
-        Err(_) if plain || is_loopback(host) => builder().tls_certs_only(extra).build(),
-        client => client,
-    }
-    .map_err(|error| RegistryErrorKind::TlsFailure {
-        cause: format!("cannot set up TLS: {}", chain(&error)),
-    })
 }
 
 fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
@@ -238,75 +190,6 @@ fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
         return attempt.error("it redirects too many times");
     }
     attempt.follow()
-}
-
-fn certificates(file: &Path) -> Result<Vec<Certificate>, RegistryErrorKind> {
-    let settings = |reason: String| RegistryErrorKind::Settings {
-        detail: format!("cannot use the CA file {}: {reason}", file.display()),
-    };
-    let pem = fs::read(file).map_err(|error| settings(error.to_string()))?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|error| settings(chain(&error)))?;
-    match found.is_empty() {
-        true => Err(settings("there is no PEM certificate in it".to_owned())),
-        false => Ok(found),
-    }
-}
-
-/// Docker's place for the CAs of one registry. What cannot be listed is not there.
-fn certs_d(host: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(Path::new("/etc/docker/certs.d").join(host)) else {
-        return Vec::new();
-    };
-    let files = entries.filter_map(Result::ok).map(|entry| entry.path());
-    files
-        .filter(|path| path.extension().is_some_and(|e| e == "crt"))
-        .collect()
-}
-
-/// What a failed request means. Addresses are left out: after a redirect they may hold secrets.
-pub(super) fn transport(error: reqwest::Error) -> RegistryErrorKind {
-    let error = error.without_url();
-    let cause = chain(&error);
-    if let Some(tls) = find_tls(&error) {
-        let no_tls = matches!(tls, rustls::Error::InvalidMessage(_));
-        return match no_tls {
-            true => RegistryErrorKind::Unreachable {
-                cause: "it speaks no TLS".to_owned(),
-            },
-            false => RegistryErrorKind::TlsFailure { cause },
-        };
-    }
-    match () {
-        () if error.is_connect() => RegistryErrorKind::Unreachable { cause },
-        () if error.is_redirect() => RegistryErrorKind::bad_answer(cause),
-        () => RegistryErrorKind::Interrupted { cause },
-    }
-}
-
-fn find_tls<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        let inner = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// The last cause is what people need; those above it only say that a request failed.
-pub(super) fn chain(error: &dyn StdError) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]
@@ -338,21 +221,6 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(!error.contains("geheim"), "{error}");
-        }
-    }
-
-    #[test]
-    fn loopback_hosts() {
-        for (host, expected) in [
-            ("localhost", true),
-            ("localhost:5000", true),
-            ("127.1.2.3:1", true),
-            ("[::1]:5000", true),
-            ("10.0.0.1:5000", false),
-            ("localhost.example", false),
-            ("127.0.0.1.example", false),
-        ] {
-            assert_eq!(is_loopback(host), expected, "{host}");
         }
     }
 }

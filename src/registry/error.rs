@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::http::{Failure, Retryable};
 use crate::image::Digest;
 use crate::image::manifest::ManifestError;
 
@@ -150,15 +151,6 @@ impl RegistryErrorKind {
         }
     }
 
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
-                *retry_after
-            }
-            _ => None,
-        }
-    }
-
     /// What the user can do about it.
     fn hint(&self, host: &str) -> Option<String> {
         Some(match self {
@@ -195,6 +187,37 @@ impl RegistryErrorKind {
             host: host.to_owned(),
             kind: Box::new(self),
             notes: Vec::new(),
+        }
+    }
+}
+
+impl Retryable for RegistryErrorKind {
+    fn is_retryable(&self) -> bool {
+        self.is_retryable()
+    }
+
+    fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for RegistryErrorKind {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable { cause } => Self::Unreachable { cause },
+            Failure::Interrupted { cause } => Self::Interrupted { cause },
+            Failure::Tls { cause } => Self::TlsFailure { cause },
+            Failure::Redirect { cause } => Self::BadAnswer { detail: cause },
+            Failure::Settings { detail } => Self::Settings { detail },
         }
     }
 }

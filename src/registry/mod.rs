@@ -1,7 +1,7 @@
 //! Registries: pull and push over the distribution protocol, credentials, mirrors, retries.
 //!
-//! [`Registries`] is blocking; the threads and the event loop behind it live in this room alone and
-//! start with the first request, so that the program can enter its sandbox before there are any.
+//! [`Registries`] is blocking; the threads and the event loop behind it start with the first request,
+//! so that the program can enter its sandbox before there are any. The client itself is `http`'s.
 //!
 //! The protocol is spoken here, over the HTTP client `reqwest`, and not through `oci-client`, which
 //! lacks in each kind of request something that is needed: its errors carry no headers (so no
@@ -21,18 +21,17 @@ mod error;
 mod pull;
 mod push;
 mod request;
-mod retry;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use reqwest::Method;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
+use crate::http::{Retry, Threads};
 use crate::image::Reference;
 
 pub use credentials::{Credential, default_files as default_credential_files, host_of};
@@ -44,14 +43,10 @@ pub use push::Pushed;
 
 use endpoint::Endpoint;
 use request::Ask;
-use retry::Retry;
 use token::Access;
 
 /// How often a mirror is asked before the next source is: the user chose it for its nearness.
 const MIRROR_ATTEMPTS: u32 = 4;
-
-/// Two are enough to keep a network card busy; hashing and writing happen on the caller's thread.
-const THREADS: usize = 2;
 
 /// How registries are spoken to.
 #[derive(Clone, Debug)]
@@ -89,7 +84,7 @@ impl Default for Settings {
 /// The registries of the world, and the mirrors in front of them.
 pub struct Registries {
     settings: Settings,
-    runtime: Mutex<Option<Arc<Runtime>>>,
+    threads: Threads,
     endpoints: Mutex<HashMap<Address, Arc<Endpoint>>>,
     /// Mirrors that could not be reached: not asked again by this process.
     dead: Mutex<BTreeSet<Address>>,
@@ -100,7 +95,7 @@ impl Registries {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            runtime: Mutex::default(),
+            threads: Threads::default(),
             endpoints: Mutex::default(),
             dead: Mutex::default(),
         }
@@ -136,22 +131,7 @@ impl Registries {
     }
 
     fn runtime(&self) -> Result<Arc<Runtime>, RegistryErrorKind> {
-        let mut slot = lock(&self.runtime);
-        if let Some(runtime) = &*slot {
-            return Ok(runtime.clone());
-        }
-        let built = Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("registry")
-            .enable_all()
-            .build();
-        let runtime = Arc::new(
-            built.map_err(|error: io::Error| RegistryErrorKind::Settings {
-                detail: format!("cannot start the threads for the network: {error}"),
-            })?,
-        );
-        *slot = Some(runtime.clone());
-        Ok(runtime)
+        Ok(self.threads.get()?)
     }
 
     fn address(&self, host: &str) -> Address {

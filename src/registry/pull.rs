@@ -7,9 +7,9 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::endpoint::Endpoint;
 use super::request::{Ask, next_part, read_all};
-use super::retry::Retry;
 use super::token::Access;
 use super::{Registries, RegistryError, RegistryErrorKind};
+use crate::http::Retry;
 use crate::image::manifest::{ACCEPTED, Descriptor, Document, Manifest};
 use crate::image::{Digest, Hashing, Platform, Reference};
 

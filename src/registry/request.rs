@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::RegistryErrorKind;
-use super::endpoint::{Endpoint, transport};
+use super::endpoint::Endpoint;
 use super::token::{Access, Authorization};
+use crate::http::{self, Failure, patiently};
 
-/// How long an answer, or the next part of one, may take.
-pub(super) const ANSWER: Duration = Duration::from_secs(60);
+pub(super) use crate::http::ANSWER;
 /// How much of an error's text is read.
 const ERROR_LIMIT: u64 = 16 << 10;
 /// How much of an error's text is shown.
@@ -90,19 +89,8 @@ impl Endpoint {
             Some(patience) => patiently(patience, request.send()).await?,
             None => request.send().await,
         }
-        .map_err(transport)
+        .map_err(|error| Failure::from(error).into())
     }
-}
-
-async fn patiently<T>(
-    patience: Duration,
-    work: impl Future<Output = T>,
-) -> Result<T, RegistryErrorKind> {
-    timeout(patience, work)
-        .await
-        .map_err(|_| RegistryErrorKind::Interrupted {
-            cause: format!("nothing came for {} s", patience.as_secs()),
-        })
 }
 
 async fn accept(response: Response, credentials: bool) -> Result<Response, RegistryErrorKind> {
@@ -118,7 +106,7 @@ pub(super) async fn next_part(
 ) -> Result<Option<bytes::Bytes>, RegistryErrorKind> {
     patiently(ANSWER, response.chunk())
         .await?
-        .map_err(transport)
+        .map_err(|error| Failure::from(error).into())
 }
 
 /// All of the body, if it is no longer than `limit`.
@@ -139,11 +127,7 @@ pub(super) async fn read_all(
 /// What a status that is no success means.
 pub(super) async fn classify(response: Response, had_credentials: bool) -> RegistryErrorKind {
     let status = response.status();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(pause_of);
+    let retry_after = http::retry_after(response.headers());
     // The status is the news; a text that cannot be read adds nothing to it.
     let (detail, limited) = match read_all(response, ERROR_LIMIT).await {
         Ok(body) => words(&body),
@@ -176,18 +160,6 @@ pub(super) async fn classify(response: Response, had_credentials: bool) -> Regis
     }
 }
 
-/// `Retry-After`: seconds, or a date.
-fn pause_of(text: &str) -> Option<Duration> {
-    use time::format_description::well_known::Rfc2822;
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = text.trim().replace("GMT", "+0000");
-    let date = time::OffsetDateTime::parse(&date, &Rfc2822).ok()?;
-    let pause = date - time::OffsetDateTime::now_utc();
-    Some(pause.try_into().unwrap_or_default())
-}
-
 /// What the registry has to say, fit for a terminal, and whether it says `TOOMANYREQUESTS`.
 fn words(body: &[u8]) -> (String, bool) {
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
@@ -212,11 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_pauses_and_words() {
-        assert_eq!(pause_of("7"), Some(Duration::from_secs(7)));
-        let past = pause_of("Wed, 21 Oct 2015 07:28:00 GMT");
-        assert_eq!(past, Some(Duration::ZERO));
-        assert_eq!(pause_of("soon"), None);
+    fn reads_words() {
         let body = br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"a\u001b[31mb"}]}"#;
         assert_eq!(words(body), ("a [31mb".to_owned(), true));
         assert_eq!(words(b"<html>"), (String::new(), false));

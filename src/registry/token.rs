@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use super::RegistryErrorKind;
 use super::credentials::{self, Credential};
-use super::endpoint::transport;
 use super::request::{ANSWER, classify, read_all};
+use crate::http::Failure;
 
 /// A token is no longer used this long before it expires.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -248,7 +248,11 @@ async fn fetch(
     credential: Option<&Credential>,
 ) -> Result<Authorization, RegistryErrorKind> {
     let request = token_request(client, realm, service, access, credential)?;
-    let response = request.timeout(ANSWER).send().await.map_err(transport)?;
+    let response = request
+        .timeout(ANSWER)
+        .send()
+        .await
+        .map_err(Failure::from)?;
     if !response.status().is_success() {
         return Err(classify(response, credential.is_some()).await);
     }

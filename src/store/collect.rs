@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::image::manifest::{Descriptor, Index, Manifest};
 
+use super::caches;
 use super::error::At;
 use super::files::{lock_error, read_record, taken};
 use super::images::{is_index, name_of};
@@ -42,6 +43,8 @@ pub struct PruneReport {
     pub layers: usize,
     /// How many blobs went.
     pub blobs: usize,
+    /// How many cache mounts went.
+    pub caches: usize,
     /// How many cache records went.
     pub records: usize,
     /// The space that this gave back, in bytes.
@@ -69,7 +72,8 @@ impl Store {
     /// Deletes what no tag reaches: images without a name, layers, blobs and cache records.
     ///
     /// Step records whose layer stays are kept, so the next build of a tagged image still finds
-    /// its steps. With `all` the tags go first.
+    /// its steps. Cache mounts go when they were not used for a week. With `all` the tags go first,
+    /// and every cache mount goes.
     ///
     /// # Errors
     /// [`StoreError::Busy`] when another process has the store open and waiting was not asked for,
@@ -109,6 +113,7 @@ impl Store {
             report: PruneReport::default(),
         };
         pass.collect_rest()?;
+        pass.collect_caches()?;
         let kept = pass.drop_tags()?;
         let mut reached = Reached::default();
         for entry in &kept {
@@ -256,13 +261,14 @@ impl Collection<'_> {
 
     /// What nothing refers to: leftovers, and with `all` everything that can be made again.
     fn collect_rest(&mut self) -> Result<(), StoreError> {
-        let mut kinds = Vec::new();
+        // The bodies of what was fetched are blobs that nothing reaches: they go in any case.
+        let mut kinds = vec!["fetched"];
         if !self.options.dry_run {
             // While others work, what is in there is not left over.
             kinds.push("tmp");
         }
         if self.options.all {
-            kinds.extend(["files", "cache-mounts"]);
+            kinds.push("files");
         }
         for kind in kinds {
             let dir = self.store.path(kind);
@@ -291,6 +297,25 @@ impl Collection<'_> {
             if age.is_some_and(|age| age > TABLE_AGE) {
                 self.report.bytes += metadata.len();
                 self.remove_record(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cache mounts that no build has used for a while; with `all` every one.
+    fn collect_caches(&mut self) -> Result<(), StoreError> {
+        let root = self.store.path("cache-mounts");
+        for map in names_in(&root)? {
+            for name in names_in(&root.join(&map))? {
+                let path = root.join(&map).join(&name);
+                if !self.options.all && !caches::is_forgotten(&path)? {
+                    continue;
+                }
+                let bytes = disk_usage(&path);
+                if self.remove_any(&path) {
+                    self.report.caches += 1;
+                    self.report.bytes += bytes;
+                }
             }
         }
         Ok(())

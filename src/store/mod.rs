@@ -14,7 +14,8 @@
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
-//!   cache-mounts/      directories of RUN --mount=type=cache
+//!   fetched/           files and repositories from the network: see the module of that name
+//!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
 //!
@@ -37,8 +38,10 @@
 //! absent; a tag that cannot be read is an error.
 
 mod blobs;
+mod caches;
 mod collect;
 mod error;
+mod fetched;
 mod files;
 mod images;
 mod layers;
@@ -53,8 +56,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use blobs::BlobWriter;
+pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
+pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
 pub use open::default_root;
@@ -103,9 +108,9 @@ impl Store {
         &self.inner.map
     }
 
-    /// Where cache mounts live.
-    pub fn cache_mounts_dir(&self) -> PathBuf {
-        self.inner.root.join("cache-mounts")
+    /// Where what was fetched from the network is kept.
+    pub fn fetched_dir(&self) -> PathBuf {
+        self.inner.root.join("fetched")
     }
 
     fn path(&self, relative: &str) -> PathBuf {

@@ -20,6 +20,8 @@ pub const CASES: &[Case] = &[
     ("named_images", named_images),
     ("named_layouts", named_layouts),
     ("mistakes_in_named_contexts", wrong_names),
+    ("an_ignore_file_hides_and_keeps", ignored),
+    ("only_what_steps_use_is_read", lazy),
 ];
 
 /// A tar of regular files, their owner nobody's, and a mode each.
@@ -367,5 +369,80 @@ fn wrong_names(c: &Context) -> Outcome {
     // One that no step uses is no mistake.
     write(c, "dir/.dockerignore", "");
     c.build("FROM scratch\nENV A=b\n", &args).ok();
+    Outcome::Passed
+}
+
+fn ignored(c: &Context) -> Outcome {
+    c.import();
+    for file in [
+        "a/1",
+        "a/b/1",
+        "a/b/2.txt",
+        "a/empty/x",
+        "keep",
+        "x.md",
+        "d/x.md",
+        "*",
+    ] {
+        c.file(file, file);
+    }
+    let files = |ignore: &str| {
+        c.file(".dockerignore", ignore);
+        let tree = c.tree("FROM scratch\nCOPY . /\n");
+        tree.into_keys().collect::<Vec<_>>().join(" ")
+    };
+    // The Dockerfile and the ignore file can be hidden, and are read nevertheless.
+    let hide = "Dockerfile\n.dockerignore\n";
+    let all = "* a a/1 a/b a/b/1 a/b/2.txt a/empty a/empty/x d d/x.md keep x.md";
+    assert_eq!(files(hide), all);
+    assert_eq!(
+        files(""),
+        format!("{all} .dockerignore Dockerfile")
+            .split(' ')
+            .fold(std::collections::BTreeSet::new(), |mut set, name| {
+                set.insert(name);
+                set
+            })
+            .into_iter()
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    for (ignore, expected) in [
+        ("*\n!a/b/2.txt", "a a/b a/b/2.txt"),
+        ("*\n!keep\n!a/empty", "a a/empty a/empty/x keep"),
+        ("**\n!**/*.md", "d d/x.md x.md"),
+        ("a/**\n**/*.md\n\\*", "a d keep"),
+        ("*\n!*.md\n!none", "x.md"),
+    ] {
+        assert_eq!(files(&format!("{ignore}\n{hide}")), expected, "{ignore}");
+    }
+    // What it hides is not there for a COPY that names it, and is for one from a stage.
+    c.file(".dockerignore", "keep\n");
+    c.build("FROM base\nCOPY keep /\n", &[])
+        .fails(3, &["Dockerfile:2", "keep", ".dockerignore"]);
+    let tree = c.tree("FROM base AS b\nRUN echo x >/keep\nFROM scratch\nCOPY --from=b keep /\n");
+    assert_eq!(tree["keep"].text(), "x\n");
+    // The file beside the Dockerfile goes before the context's.
+    c.file("Dockerfile.dockerignore", "*\n!keep\n");
+    assert_eq!(
+        c.tree("FROM scratch\nCOPY . /\n")
+            .into_keys()
+            .collect::<Vec<_>>(),
+        ["keep"]
+    );
+    Outcome::Passed
+}
+
+fn lazy(c: &Context) -> Outcome {
+    c.import();
+    c.file("used/file", "x");
+    // Deeper than any layer may be: a step that reads it fails, and no other.
+    let deep = "d/".repeat(300);
+    c.file(&format!("unused/{deep}file"), "x");
+    let text = "FROM base\nCOPY used /used\nADD us?d/f* /star/\n";
+    let tree = c.tree(text);
+    assert!(tree.contains_key("used/file") && tree.contains_key("star/file"));
+    c.build("FROM base\nCOPY . /all\n", &[])
+        .fails(3, &["directories deep"]);
     Outcome::Passed
 }

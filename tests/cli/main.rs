@@ -7,13 +7,19 @@
 mod attacks;
 mod builds;
 mod cache;
+mod caches;
 mod config;
 mod contexts;
 mod files;
+mod granted;
 mod mistakes;
+mod mounts;
 mod outputs;
+mod remote;
+mod repositories;
 mod signals;
 mod support;
+mod web;
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -43,9 +49,14 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        remote::CASES,
+        repositories::CASES,
         mistakes::CASES,
         attacks::CASES,
         signals::CASES,
+        mounts::CASES,
+        caches::CASES,
+        granted::CASES,
     ]
     .concat()
 }
@@ -62,6 +73,11 @@ fn main() -> ExitCode {
         && flag == "--case"
     {
         return run_case(name, Path::new(base));
+    }
+    if let [_, flag, socket] = args.as_slice()
+        && flag == "--ask"
+    {
+        return granted::ask(Path::new(socket));
     }
     let filter: Vec<&String> = args[1..].iter().filter(|a| !a.starts_with('-')).collect();
     if args.iter().any(|a| a == "--list") {

@@ -53,6 +53,19 @@ impl Ran {
         self
     }
 
+    /// What steps wrote behind a star, without the names of the steps.
+    pub fn said(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        for line in self.err.lines().filter(|line| line.starts_with('#')) {
+            if let Some((before, text)) = line.split_once(" * ")
+                && !before.contains('[')
+            {
+                said.push(text.trim_end().to_owned());
+            }
+        }
+        said
+    }
+
     /// How many steps came from the cache.
     pub fn cached(&self) -> usize {
         self.err
@@ -161,6 +174,12 @@ impl Context {
         all.extend(args);
         all.push("context");
         self.run(&all)
+    }
+
+    /// Builds and gives what the steps wrote behind a star.
+    #[track_caller]
+    pub fn output(&self, dockerfile: &str, args: &[&str]) -> Vec<String> {
+        self.build(dockerfile, args).ok().said()
     }
 
     /// Builds and gives the entries of the root file system.
@@ -283,8 +302,8 @@ fn busybox(root: &Path) {
     for name in [
         "sh", "cat", "echo", "ls", "id", "mkdir", "rm", "touch", "true", "false", "sleep", "stat",
         "hostname", "grep", "ps", "kill", "pwd", "env", "ln", "chown", "chmod", "find", "readlink",
-        "wc", "head", "test", "dd", "mkfifo", "mv", "cp", "printf", "rmdir", "ip", "df", "tr",
-        "sort",
+        "wc", "head", "seq", "test", "dd", "mkfifo", "mv", "cp", "printf", "rmdir", "ip", "df",
+        "tr", "sort",
     ] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }

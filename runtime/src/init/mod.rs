@@ -6,6 +6,7 @@
 //! started us ends. Without a PID namespace init is a subreaper, so it finds every descendant too.
 
 mod device;
+mod place;
 mod program;
 mod tree;
 

@@ -5,14 +5,14 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::{Stop, device, step};
+use super::{Stop, device, place, step};
 use crate::inroot;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, set_readonly, tmpfs};
 use crate::sys;
@@ -71,7 +71,9 @@ pub fn build(job: &Job) -> Result<(), Stop> {
     for mount in &job.mounts {
         put_extra(&root, &dev, mount)?;
     }
-    protect(&root, &devices)?;
+    if job.masked {
+        protect(&root, &devices)?;
+    }
     change_root(&root, &old_root).map_err(step("change the root directory"))?;
     Ok(())
 }
@@ -127,8 +129,14 @@ fn put_extra(root: &OwnedFd, dev: &OwnedFd, job: &MountJob) -> Result<(), Failur
     };
     let mount = match &job.kind {
         MountKind::Attach(fd) => sys::adopt(*fd),
-        MountKind::Tmpfs { size, mode } => {
-            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        MountKind::Tmpfs {
+            size,
+            mode,
+            readonly,
+        } => {
+            let mut attributes =
+                MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, *readonly);
             tmpfs(*mode, *size, attributes)
         }
         MountKind::Content {
@@ -139,17 +147,8 @@ fn put_extra(root: &OwnedFd, dev: &OwnedFd, job: &MountJob) -> Result<(), Failur
         } => content_mount(dev.as_fd(), content, *mode, (*uid, *gid)),
     }
     .map_err(|e| refuse(e.to_string()))?;
-    let path = Path::new(&job.target);
-    if let (Ok(below), MountKind::Content { .. }) = (path.strip_prefix("/dev"), &job.kind) {
-        make_file(dev, below).map_err(|e| refuse(e.to_string()))?;
-    }
-    let target = inroot::open(root.as_fd(), path, OFlags::PATH).map_err(|e| {
-        refuse(match e {
-            Errno::NOENT => "it does not exist inside the mount above it".to_owned(),
-            Errno::LOOP => "its path leads through a link of /proc".to_owned(),
-            other => other.to_string(),
-        })
-    })?;
+    let directory = is_directory(&mount).map_err(|e| refuse(e.to_string()))?;
+    let target = place::open(root, Path::new(&job.target), directory).map_err(refuse)?;
     attach(mount.as_fd(), target.as_fd()).map_err(|e| refuse(e.to_string()))?;
     if matches!(job.kind, MountKind::Content { .. }) {
         rustix::fs::unlinkat(dev, CONTENT, AtFlags::empty()).map_err(|e| refuse(e.to_string()))?;
@@ -157,33 +156,9 @@ fn put_extra(root: &OwnedFd, dev: &OwnedFd, job: &MountJob) -> Result<(), Failur
     Ok(())
 }
 
-/// Makes an empty file to mount on in our own `/dev`, where no image can have one. A path with
-/// anything but plain names is left to fail, or not, when it is opened.
-fn make_file(dev: &OwnedFd, path: &Path) -> rustix::io::Result<()> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            _ => return Ok(()),
-        }
-    }
-    let Some((last, parents)) = names.split_last() else {
-        return Ok(());
-    };
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut dir = rustix::io::dup(dev)?;
-    for name in parents {
-        match rustix::fs::mkdirat(&dir, *name, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error),
-        }
-        dir = rustix::fs::openat(&dir, *name, directory, Mode::empty())?;
-    }
-    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    match rustix::fs::openat(&dir, *last, new, Mode::from_raw_mode(0o644)) {
-        Ok(_) | Err(Errno::EXIST) => Ok(()),
-        Err(error) => Err(error),
-    }
+fn is_directory(mount: &OwnedFd) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::fstat(mount)?;
+    Ok(FileType::from_raw_mode(stat.st_mode).is_dir())
 }
 
 /// The name in `/dev` of a file on its way to its mount point.

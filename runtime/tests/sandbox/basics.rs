@@ -7,9 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use runtime::{
-    BindSource, Error, Exit, Mode, Mount, Network, RunSpec, Stdin, Ulimit, View, Workspace,
-};
+use runtime::{Error, Exit, Mode, Mount, Network, RunSpec, Stdin, Ulimit, View, Workspace};
 
 use crate::Case;
 use crate::support::{Context, Outcome, pair, shell, tree, write};
@@ -49,15 +47,9 @@ pub const CASES: &[Case] = &[
     ),
     ("ids_and_groups", true, ids_and_groups),
     ("limits_and_directory", true, limits_and_directory),
-    (
-        "mounts_appear_and_leave_nothing",
-        true,
-        mounts_appear_and_leave_nothing,
-    ),
     ("no_network", true, no_network),
     ("hundreds_of_layers", true, hundreds_of_layers),
     ("views_merge", true, views_merge),
-    ("a_view_can_be_bound", true, a_view_can_be_bound),
     (
         "an_unfit_directory_is_named",
         true,
@@ -118,6 +110,7 @@ fn copied_up_ancestors_keep_their_looks(cx: &Context) -> Outcome {
         target: "/opt/b/c".into(),
         size: None,
         mode: 0o755,
+        readonly: false,
     });
     let ran = cx.run_spec(&[root], spec).unwrap();
     assert_eq!(ran.out, "2751\n");
@@ -288,57 +281,6 @@ fn limits_and_directory(cx: &Context) -> Outcome {
     Outcome::Passed
 }
 
-fn mounts_appear_and_leave_nothing(cx: &Context) -> Outcome {
-    let host = cx.dir("host");
-    write(&host, "sub/file", "from the host\n", 0o644);
-    let fd = fs::File::open(host.join("sub")).unwrap();
-    let bind = |source, target: &str, readonly| Mount::Bind {
-        source,
-        target: target.into(),
-        readonly,
-    };
-    let path = |p: PathBuf| BindSource::Path(p);
-    let content = b"secret\n".to_vec();
-    let script = "cat /a/b/ro/sub/file /one; cat /run/secrets/s; echo w >/rw/new; echo no >/a/b/ro/x;
-        touch /one; cat /fd/file; echo t >/tmp/t; stat -c %a /tmp /run/secrets/s; ls /dev; touch /dev/shm/x";
-    let ran = cx.sh_with(script, |spec| {
-        spec.mounts = vec![
-            bind(path(host.join("sub/file")), "/one", true),
-            bind(path(host.clone()), "/a/b/ro", true),
-            bind(path(host.clone()), "/rw", false),
-            bind(BindSource::Fd(fd.into()), "/fd", true),
-            Mount::Tmpfs {
-                target: "/tmp".into(),
-                size: Some(1 << 20),
-                mode: 0o1777,
-            },
-            Mount::Content {
-                content,
-                target: "/run/secrets/s".into(),
-                mode: 0o400,
-                uid: 0,
-                gid: 0,
-            },
-        ];
-    });
-    assert!(
-        ran.out
-            .starts_with("from the host\nfrom the host\nsecret\n"),
-        "{}",
-        ran.out
-    );
-    assert_eq!(
-        ran.out.matches("Read-only file system").count(),
-        2,
-        "{}",
-        ran.out
-    );
-    assert!(ran.out.contains("1777\n400\n"), "{}", ran.out);
-    assert_eq!(fs::read_to_string(host.join("new")).unwrap(), "w\n");
-    assert_eq!(tree(&ran.upper), [""; 0]);
-    Outcome::Passed
-}
-
 fn no_network(cx: &Context) -> Outcome {
     let ran = cx.sh_with(
         "ip -o link | wc -l; ip -o addr show lo; ls /sys/class/net",
@@ -395,28 +337,6 @@ fn views_merge(cx: &Context) -> Outcome {
         let mode = rustix::fs::Mode::from_raw_mode(0o755);
         let error = rustix::fs::mkdirat(view.root().as_fd(), "new", mode).unwrap_err();
         assert_eq!(error, rustix::io::Errno::ROFS);
-    }
-    Outcome::Passed
-}
-
-fn a_view_can_be_bound(cx: &Context) -> Outcome {
-    let stage = cx.dir("stage");
-    write(&stage, "sub/file", "of a stage\n", 0o644);
-    let view = View::overlay(&[stage], &cx.dir("scratch")).unwrap();
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let sub = rustix::fs::openat(view.root(), "sub", flags, rustix::fs::Mode::empty()).unwrap();
-    let mut spec = shell("cat /mnt/file");
-    spec.mounts.push(Mount::Bind {
-        source: BindSource::Fd(sub),
-        target: "/mnt".into(),
-        readonly: true,
-    });
-    match cx.run_spec(&[cx.busybox()], spec) {
-        Ok(ran) => assert_eq!(ran.out, "of a stage\n"),
-        Err(error) if error.to_string().contains("os error 22") => {
-            return Outcome::Skipped("this kernel copies no part of a detached mount".to_owned());
-        }
-        Err(error) => panic!("{error}"),
     }
     Outcome::Passed
 }

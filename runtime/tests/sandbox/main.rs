@@ -7,6 +7,7 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod mounts;
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +28,13 @@ const SECRET: &str = "value-of-a-ci-secret";
 const SKIPPED: i32 = 77;
 
 fn cases() -> Vec<Case> {
-    [basics::CASES, attacks::CASES, fallbacks::CASES].concat()
+    [
+        basics::CASES,
+        mounts::CASES,
+        attacks::CASES,
+        fallbacks::CASES,
+    ]
+    .concat()
 }
 
 /// Who runs the cases.

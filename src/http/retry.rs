@@ -1,18 +1,26 @@
 //! How often and when a request is repeated: doubling pauses with some chance in them, or the pause
-//! that the registry asks for.
+//! that the server asks for.
 
 use std::time::Duration;
 
-use super::RegistryErrorKind;
-
-/// A registry that asks for a longer pause than this is not waited for.
+/// A server that asks for a longer pause than this is not waited for.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// An unreachable host is rarely there a little later, and a misspelt one never.
 const UNREACHABLE_ATTEMPTS: u32 = 3;
 
+/// A failure that may pass.
+pub trait Retryable {
+    /// Whether the same request may succeed a little later.
+    fn is_retryable(&self) -> bool;
+    /// Whether no connection could be made at all.
+    fn is_unreachable(&self) -> bool;
+    /// How long the server asks to be left alone.
+    fn retry_after(&self) -> Option<Duration>;
+}
+
 /// Counts attempts.
-pub(super) struct Retry {
+pub struct Retry {
     attempts: u32,
     pause: Duration,
     made: u32,
@@ -20,7 +28,7 @@ pub(super) struct Retry {
 
 impl Retry {
     /// At most `attempts` in all; `pause` before the second.
-    pub(super) fn new(attempts: u32, pause: Duration) -> Self {
+    pub fn new(attempts: u32, pause: Duration) -> Self {
         Self {
             attempts,
             pause,
@@ -29,16 +37,19 @@ impl Retry {
     }
 
     /// Forgets the failures so far: something was achieved since.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.made = 0;
     }
 
     /// How long to wait before the next attempt, or the error if there is to be none.
-    pub(super) fn after(&mut self, error: RegistryErrorKind) -> Result<Pause, RegistryErrorKind> {
+    ///
+    /// # Errors
+    /// The same error, when it is final.
+    pub fn after<E: Retryable>(&mut self, error: E) -> Result<Pause<E>, E> {
         self.made += 1;
-        let attempts = match error {
-            RegistryErrorKind::Unreachable { .. } => self.attempts.min(UNREACHABLE_ATTEMPTS),
-            _ => self.attempts,
+        let attempts = match error.is_unreachable() {
+            true => self.attempts.min(UNREACHABLE_ATTEMPTS),
+            false => self.attempts,
         };
         let asked = error.retry_after();
         let too_long = asked.is_some_and(|pause| pause > LONGEST);
@@ -54,9 +65,11 @@ impl Retry {
 }
 
 /// A pause before the next attempt, and why it is needed.
-pub(super) struct Pause {
-    pub(super) length: Duration,
-    pub(super) cause: RegistryErrorKind,
+pub struct Pause<E> {
+    /// How long.
+    pub length: Duration,
+    /// What failed.
+    pub cause: E,
 }
 
 /// Between half and all of `pause`, so that many builds do not come back at once.
@@ -73,10 +86,18 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn limited(seconds: Option<u64>) -> RegistryErrorKind {
-        RegistryErrorKind::RateLimited {
-            retry_after: seconds.map(Duration::from_secs),
-            detail: String::new(),
+    #[derive(Debug)]
+    struct Limited(Option<u64>);
+
+    impl Retryable for Limited {
+        fn is_retryable(&self) -> bool {
+            self.0 != Some(0)
+        }
+        fn is_unreachable(&self) -> bool {
+            false
+        }
+        fn retry_after(&self) -> Option<Duration> {
+            self.0.map(Duration::from_secs)
         }
     }
 
@@ -85,7 +106,7 @@ mod tests {
         let mut retry = Retry::new(4, Duration::from_secs(1));
         for most in [1, 2, 4] {
             let pause = retry
-                .after(limited(None))
+                .after(Limited(None))
                 .ok()
                 .unwrap()
                 .length
@@ -95,18 +116,21 @@ mod tests {
                 "{pause}"
             );
         }
-        assert!(retry.after(limited(None)).is_err());
+        assert!(retry.after(Limited(None)).is_err());
     }
 
     #[test]
-    fn the_registry_says_when() {
+    fn the_server_says_when() {
         let mut retry = Retry::new(4, Duration::from_millis(1));
         assert_eq!(
-            retry.after(limited(Some(7))).ok().unwrap().length.as_secs(),
+            retry.after(Limited(Some(7))).ok().unwrap().length.as_secs(),
             7
         );
-        assert!(retry.after(limited(Some(3600))).is_err());
-        let final_one = RegistryErrorKind::bad_answer("x");
-        assert!(Retry::new(4, Duration::ZERO).after(final_one).is_err());
+        assert!(retry.after(Limited(Some(3600))).is_err());
+        assert!(
+            Retry::new(4, Duration::ZERO)
+                .after(Limited(Some(0)))
+                .is_err()
+        );
     }
 }

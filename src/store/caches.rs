@@ -1,0 +1,278 @@
+//! Cache mounts: directories that outlive builds.
+//!
+//! ```text
+//! cache-mounts/MAP/HEX/     one cache: the digest of its name and of what it began with
+//!   name                    the name, for people
+//!   N.lock                  a lock on directory N; its time is that of the last use
+//!   N/                      the directory itself, made in `tmp/` and published by rename
+//! ```
+//!
+//! Directory 0 is what everybody uses; others exist where a private user found the ones before
+//! taken. A user holds the directory's lock: together with others, or alone. The locks are
+//! `flock`s, so they hold between processes as well, and go with the process. A build has the store
+//! open meanwhile, so garbage is never collected under it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::error::At;
+use super::files::{make_private_dir, open_lock, taken};
+use super::{Staging, Store, StoreError};
+use crate::image::Digest;
+
+/// How those who want one cache at the same time share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheSharing {
+    /// All at once.
+    Shared,
+    /// Another directory for who comes second.
+    Private,
+    /// One after the other.
+    Locked,
+}
+
+/// A cache in use; dropping it lets others at it.
+#[derive(Debug)]
+pub struct CacheMount {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl CacheMount {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// What an attempt to get a cache came to.
+#[derive(Debug)]
+pub enum CacheAttempt {
+    /// It is the caller's.
+    Taken(CacheMount),
+    /// It does not exist, and the caller is the only one to make it: it fills a directory and
+    /// calls [`NewCache::publish`].
+    New(NewCache),
+    /// Somebody else has it: ask again later.
+    Busy,
+}
+
+/// The right to make a cache that does not exist; it is held alone until it is published.
+#[derive(Debug)]
+pub struct NewCache {
+    path: PathBuf,
+    lock_path: PathBuf,
+    lock: File,
+    sharing: CacheSharing,
+}
+
+impl Store {
+    /// Tries to take the cache `key`, which people know as `name`, without waiting.
+    ///
+    /// # Errors
+    /// When the store cannot be written or locked.
+    pub fn try_cache(
+        &self,
+        key: &Digest,
+        name: &str,
+        sharing: CacheSharing,
+    ) -> Result<CacheAttempt, StoreError> {
+        let dir = self.by_map("cache-mounts").join(key.hex());
+        if !dir.exists() {
+            make_private_dir(&dir).at("make", &dir)?;
+            let label = dir.join("name");
+            fs::write(&label, name).at("write", &label)?;
+        }
+        let mut number = 0_u32;
+        loop {
+            let attempt = try_one(&dir, number, sharing)?;
+            if sharing != CacheSharing::Private || !matches!(attempt, CacheAttempt::Busy) {
+                return Ok(attempt);
+            }
+            number += 1;
+        }
+    }
+}
+
+fn try_one(dir: &Path, number: u32, sharing: CacheSharing) -> Result<CacheAttempt, StoreError> {
+    let (path, lock_path) = (
+        dir.join(number.to_string()),
+        dir.join(format!("{number}.lock")),
+    );
+    let lock = open_lock(&lock_path)?;
+    if sharing == CacheSharing::Shared && path.exists() {
+        return match taken(&lock_path, lock.try_lock_shared())? {
+            true => in_use(path, &lock_path, lock).map(CacheAttempt::Taken),
+            false => Ok(CacheAttempt::Busy),
+        };
+    }
+    // Who makes it is alone with it, however it will be shared.
+    if !taken(&lock_path, lock.try_lock())? {
+        return Ok(CacheAttempt::Busy);
+    }
+    let new = NewCache {
+        path,
+        lock_path,
+        lock,
+        sharing,
+    };
+    if new.path.exists() {
+        return new.hand_over();
+    }
+    Ok(CacheAttempt::New(new))
+}
+
+/// Notes the use, by which `prune` tells what nobody needs any more.
+fn in_use(path: PathBuf, lock_path: &Path, lock: File) -> Result<CacheMount, StoreError> {
+    lock.set_modified(SystemTime::now())
+        .at("set the time of", lock_path)?;
+    Ok(CacheMount { path, _lock: lock })
+}
+
+impl NewCache {
+    /// Gives `dir`, a directory of `staging`, its name as the cache's directory.
+    ///
+    /// # Errors
+    /// When it cannot be renamed or locked.
+    pub fn publish(self, staging: &Staging, dir: &Path) -> Result<CacheAttempt, StoreError> {
+        debug_assert!(dir.starts_with(staging.path()));
+        fs::rename(dir, &self.path).at("publish", &self.path)?;
+        self.hand_over()
+    }
+
+    /// From being alone with it to sharing it. Changing a lock gives it up for a moment, in which
+    /// another may come first.
+    fn hand_over(self) -> Result<CacheAttempt, StoreError> {
+        if self.sharing == CacheSharing::Shared
+            && !taken(&self.lock_path, self.lock.try_lock_shared())?
+        {
+            return Ok(CacheAttempt::Busy);
+        }
+        in_use(self.path, &self.lock_path, self.lock).map(CacheAttempt::Taken)
+    }
+}
+
+/// How long a cache mount stays that nobody uses.
+const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Whether nobody has used the cache in `dir` for a week; the latest of its directories counts.
+pub(super) fn is_forgotten(dir: &Path) -> Result<bool, StoreError> {
+    let mut latest = None;
+    for entry in fs::read_dir(dir).at("list", dir)? {
+        let path = entry.at("list", dir)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "lock")
+        {
+            let time = fs::metadata(&path).and_then(|found| found.modified());
+            latest = latest.max(Some(time.at("examine", &path)?));
+        }
+    }
+    // A time in the future is as good as now.
+    let age = latest.map(|time| time.elapsed().unwrap_or_default());
+    Ok(age.is_none_or(|age| age > FORGOTTEN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PruneOptions;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), "test").unwrap();
+        (dir, store)
+    }
+
+    fn attempt(store: &Store, key: &str, sharing: CacheSharing) -> CacheAttempt {
+        let key = Digest::of(key.as_bytes());
+        store.try_cache(&key, "a cache", sharing).unwrap()
+    }
+
+    /// Takes a cache, made if need be, or not.
+    fn take(store: &Store, key: &str, sharing: CacheSharing) -> Option<CacheMount> {
+        let attempt = match attempt(store, key, sharing) {
+            CacheAttempt::New(new) => {
+                let staging = store.staging().unwrap();
+                let dir = staging.path().join("new");
+                fs::create_dir(&dir).unwrap();
+                new.publish(&staging, &dir).unwrap()
+            }
+            other => other,
+        };
+        match attempt {
+            CacheAttempt::Taken(cache) => Some(cache),
+            CacheAttempt::Busy => None,
+            CacheAttempt::New(new) => panic!("{new:?}"),
+        }
+    }
+
+    #[test]
+    fn s9_sharing_of_caches() {
+        use CacheSharing::{Locked, Private, Shared};
+        let (_dir, store) = store();
+        for (index, (first, second, same)) in [
+            (Shared, Shared, Some(true)),
+            (Locked, Locked, None),
+            (Shared, Locked, None),
+            (Locked, Shared, None),
+            (Private, Private, Some(false)),
+            (Shared, Private, Some(false)),
+            (Private, Shared, None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let key = format!("cache {index}");
+            let one = take(&store, &key, first).unwrap();
+            fs::write(one.path().join("file"), "").unwrap();
+            let other = take(&store, &key, second);
+            let is_same = other.as_ref().map(|other| other.path() == one.path());
+            assert_eq!(is_same, same, "{first:?} {second:?}");
+            let path = one.path().to_owned();
+            drop((one, other));
+            let again = take(&store, &key, first).unwrap();
+            assert_eq!(again.path(), path, "the first directory is used again");
+            assert!(path.join("file").exists());
+        }
+    }
+
+    #[test]
+    fn a_cache_is_made_by_one_and_only_whole() {
+        let (_dir, store) = store();
+        let CacheAttempt::New(new) = attempt(&store, "k", CacheSharing::Shared) else {
+            panic!("it exists");
+        };
+        let second = attempt(&store, "k", CacheSharing::Shared);
+        assert!(matches!(second, CacheAttempt::Busy), "{second:?}");
+        drop(new);
+        // Whoever began it has gone without finishing it.
+        assert!(take(&store, "k", CacheSharing::Shared).is_some());
+    }
+
+    #[test]
+    fn caches_go_when_they_are_forgotten() {
+        let (_dir, store) = store();
+        let old = take(&store, "old", CacheSharing::Shared).unwrap();
+        let new = take(&store, "new", CacheSharing::Locked).unwrap();
+        let (old_path, new_path) = (old.path().to_owned(), new.path().to_owned());
+        let long_ago = SystemTime::now() - 2 * FORGOTTEN;
+        old._lock.set_modified(long_ago).unwrap();
+        drop((old, new));
+        let dry = PruneOptions {
+            dry_run: true,
+            ..PruneOptions::default()
+        };
+        assert_eq!(store.collect(&dry).unwrap().caches, 1);
+        assert!(old_path.exists());
+        assert_eq!(store.collect(&PruneOptions::default()).unwrap().caches, 1);
+        assert!(!old_path.exists() && new_path.exists());
+        let all = PruneOptions {
+            all: true,
+            ..PruneOptions::default()
+        };
+        assert_eq!(store.collect(&all).unwrap().caches, 1);
+        assert!(!new_path.exists());
+    }
+}

@@ -1,0 +1,169 @@
+//! `RUN --mount=type=cache`: directories that outlive builds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, SystemTime};
+
+use crate::Case;
+use crate::support::{Context, Outcome};
+
+pub const CASES: &[Case] = &[
+    ("caches_outlive_builds", caches),
+    ("caches_begin_as_they_are_told", seeds),
+    ("caches_are_shared_as_they_are_told", sharing),
+    ("caches_are_collected", collected),
+];
+
+fn caches(c: &Context) -> Outcome {
+    let add = |mount: &str, args: &[&str]| -> String {
+        let text = format!(
+            "FROM base\nRUN --mount=type=cache,{mount} echo x >>/c/log; echo \" * $(wc -l </c/log) $(stat -c '%a %u:%g' /c)\"\n"
+        );
+        let mut all = vec!["--no-cache"];
+        all.extend(args);
+        c.output(&text, &all).concat()
+    };
+    let app = if c.one_id() {
+        "700 0:0"
+    } else {
+        "700 1000:1000"
+    };
+    let namespace = ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=team"];
+    for (mount, args, expected) in [
+        ("target=/c", &[][..], "1 755 0:0"),
+        ("target=/c", &[], "2 755 0:0"),
+        ("target=/x/../c,sharing=locked", &[], "3 755 0:0"),
+        ("target=/c,id=/c,sharing=private", &[], "4 755 0:0"),
+        (
+            "target=/c,id=mine,mode=0700,uid=1000,gid=1000",
+            &[],
+            &format!("1 {app}"),
+        ),
+        // What is there keeps its owner.
+        ("target=/c,id=mine", &[], &format!("2 {app}")),
+        ("target=/c", &namespace, "1 755 0:0"),
+        ("target=/c", &namespace, "2 755 0:0"),
+    ] {
+        assert_eq!(add(mount, args), expected, "{mount}");
+    }
+    // One cache in two places and two stages, read-only in one.
+    let text = "FROM base AS a\nRUN --mount=type=cache,target=/c touch /c/from-a\n\
+        FROM base\nCOPY --from=a /etc/group /g\n\
+        RUN --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/d,id=/c,sharing=locked,ro \
+            touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null && echo \" * $(ls /d)\"\n";
+    assert_eq!(c.output(text, &[]), ["from-a"]);
+    Outcome::Passed
+}
+
+fn seeds(c: &Context) -> Outcome {
+    c.file("seed/file", "of the context\n");
+    let text = |from: &str| {
+        format!(
+            "FROM base AS made\nRUN mkdir -p /s/sub && echo made >/s/sub/f && chmod 2750 /s\n\
+            FROM base\nRUN --mount=type=cache,target=/c,{from} \
+                touch /c/more; for f in $(cd /c; find . -type f | sort); do echo \" * $f\"; done; \
+                echo \" * $(stat -c %a /c)\"\n"
+        )
+    };
+    let run = |from: &str| c.output(&text(from), &["--no-cache"]);
+    assert_eq!(run("from=made,source=/s"), ["./more", "./sub/f", "2750"]);
+    assert_eq!(run("from=made,source=/s/sub"), ["./f", "./more", "755"]);
+    assert_eq!(
+        run("from=base,source=/etc,mode=0711"),
+        ["./group", "./more", "./passwd", "711"]
+    );
+    // Known by its beginning too: without one it is another cache.
+    assert_eq!(run("sharing=shared"), ["./more", "755"]);
+    Outcome::Passed
+}
+
+fn sharing(c: &Context) -> Outcome {
+    c.import();
+    // Each of two stages waits in the cache for a word of the other one.
+    let meet = |sharing: &str, patience: u32| {
+        let stage = |me: &str, other: &str| {
+            format!(
+                "FROM base AS {me}\nRUN --mount=type=cache,id=meet,target=/c,sharing={sharing} \
+                touch /c/{me}; for i in $(seq {patience}); do [ -e /c/{other} ] && break; sleep 0.25; done; \
+                ls /c | tr '\\n' ' ' >/seen; rm /c/{me}\n"
+            )
+        };
+        let text = format!(
+            "{}{}FROM base\nCOPY --from=a /seen /a\nCOPY --from=b /seen /b\nRUN echo \" * $(cat /a)/ $(cat /b)\"\n",
+            stage("a", "b"),
+            stage("b", "a")
+        );
+        c.run(&["prune", "--all", "--force"]).ok();
+        c.import();
+        c.output(&text, &["--no-cache"]).concat()
+    };
+    let met = meet("shared", 200);
+    assert!(met.contains("a b / ") || met.ends_with("/ a b"), "{met}");
+    assert_eq!(meet("locked", 2), "a / b");
+    assert_eq!(meet("private", 2), "a / b");
+    // Between processes, and a waiting build can be ended.
+    let text = "FROM base\nRUN --mount=type=cache,target=/c,sharing=locked echo here; sleep 60\n";
+    c.file("Dockerfile", text);
+    let start = || {
+        let mut command = c.command(&["build", "--no-cache", "context"]);
+        let log = fs::File::create(c.path("log")).unwrap();
+        command.stderr(log).spawn().unwrap()
+    };
+    let wait_for = |word: &str| {
+        for _ in 0..1000 {
+            if fs::read_to_string(c.path("log")).unwrap().contains(word) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{word}: {}", fs::read_to_string(c.path("log")).unwrap());
+    };
+    let mut first = start();
+    wait_for("here");
+    let mut second = start();
+    wait_for("waiting for the cache \"/c\"");
+    for build in [&mut second, &mut first] {
+        let pid = nix::unistd::Pid::from_raw(build.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(build.wait().unwrap().code(), Some(143));
+    }
+    assert!(c.leftovers().is_empty(), "{:?}", c.leftovers());
+    Outcome::Passed
+}
+
+fn collected(c: &Context) -> Outcome {
+    let text = "FROM base\nRUN --mount=type=cache,target=/old --mount=type=cache,target=/new \
+        mkdir -m 0 /old/closed; touch /old/f /new/f\n";
+    c.build(text, &[]).ok();
+    let root = c.path("store/v1/cache-mounts");
+    let map = fs::read_dir(root).unwrap().next().unwrap().unwrap().path();
+    let caches = || -> Vec<String> {
+        let entries: Vec<_> = fs::read_dir(&map)
+            .map(|all| all.flatten().collect())
+            .unwrap_or_default();
+        let names = entries
+            .iter()
+            .map(|entry| fs::read_to_string(entry.path().join("name")).unwrap());
+        names.collect()
+    };
+    assert_eq!(caches().len(), 2);
+    for entry in fs::read_dir(&map).unwrap() {
+        let dir = entry.unwrap().path();
+        if fs::read_to_string(dir.join("name")).unwrap() == "/old" {
+            let lock = fs::File::options()
+                .write(true)
+                .open(dir.join("0.lock"))
+                .unwrap();
+            let long_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
+            lock.set_modified(long_ago).unwrap();
+        }
+        let mode = fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o77, 0, "nobody else looks into caches");
+    }
+    let told = c.run(&["prune", "--force"]).ok().out;
+    assert!(told.contains("1 cache mounts"), "{told}");
+    assert_eq!(caches(), ["/new"]);
+    c.run(&["prune", "--force", "--all"]).ok();
+    assert!(caches().is_empty());
+    Outcome::Passed
+}
