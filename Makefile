@@ -1,6 +1,7 @@
 # make            the release binary, build/lapstrake
 # make demo       builds it, then an example image as an unprivileged user, and runs that
-# make test       all tests: cargo's and those of integration/
+# make test       all tests: cargo's, a short run of every fuzz target, and those of integration/
+# make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
 # make bench      times and memory beside buildah
 # make install    PREFIX=/usr/local DESTDIR=
@@ -13,8 +14,10 @@ DESTDIR ?=
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 FILTER ?=
+SECONDS ?= 10
+TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration lint bench install clean setup FORCE
+.PHONY: all demo test test-cargo test-integration fuzz lint bench install clean setup FORCE
 .DEFAULT_GOAL := all
 
 all: build/lapstrake
@@ -34,12 +37,16 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo test-integration
+test: test-cargo fuzz test-integration
 
 test-cargo: setup
 	@integration/setup/packages test
 	@integration/setup/users
 	$(CARGO) test --workspace --locked
+
+fuzz: setup
+	@integration/setup/packages fuzz
+	CARGO='$(CARGO)' fuzz/run $(SECONDS) $(TARGETS)
 
 test-integration: build/lapstrake
 	@integration/setup/packages test
@@ -47,6 +54,7 @@ test-integration: build/lapstrake
 
 lint: setup
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check licenses bans sources; \

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use lapstrake::dockerfile::{Diagnostic, parse, render};
 use lapstrake::image::{ImageConfig, Platform};
@@ -111,10 +112,15 @@ fn goldens() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+fn negative_folders() -> Vec<PathBuf> {
+    folders(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dockerfile/negative"))
+}
+
 #[test]
 fn negative_goldens() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dockerfile/negative");
-    let wrong: Vec<String> = folders(&root)
+    let cases = negative_folders();
+    assert!(cases.len() > 60, "{} cases", cases.len());
+    let wrong: Vec<String> = cases
         .iter()
         .filter_map(|folder| {
             let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
@@ -130,4 +136,56 @@ fn negative_goldens() {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What needs no base to be found out is told by the program with status 3, before it opens a store
+/// or a sandbox; and again without colours, since nobody reads them here.
+#[test]
+fn the_program_tells_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let mut told = 0;
+    for folder in negative_folders() {
+        let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
+        let options = options(&folder);
+        let planned = parse(&text).and_then(|file| Plan::new(&file, &options));
+        if planned.is_ok() {
+            continue;
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lapstrake"));
+        command
+            .current_dir(&folder)
+            .env_clear()
+            .env("HOME", home.path());
+        command.args(["build", "-f", "Dockerfile", "."]);
+        for (name, value) in &options.build_args {
+            command.arg("--build-arg").arg(format!("{name}={value}"));
+        }
+        if let Some(target) = &options.target {
+            command.arg("--target").arg(target);
+        }
+        let done = command.stdin(Stdio::null()).output().unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(
+            done.status.code(),
+            Some(3),
+            "{}: {stderr}",
+            folder.display()
+        );
+        assert!(done.stdout.is_empty(), "{}", folder.display());
+        let expected = std::fs::read_to_string(folder.join("expected")).unwrap();
+        let bare = |text: &str| {
+            text.lines()
+                .filter(|line| !line.is_empty())
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
+        assert_eq!(bare(&stderr), bare(&expected), "{}", folder.display());
+        told += 1;
+    }
+    assert!(told > 60, "{told} cases");
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "nothing was written"
+    );
 }

@@ -8,9 +8,9 @@
 //! * `scheduler`: the threads and what they wait for
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
-//! * `fetched`: sources of an ADD that come from the network
 //! * `mounts`: what a RUN mounts
 //! * `failed`: what is kept of a RUN that failed
+//! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it

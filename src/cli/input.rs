@@ -208,7 +208,7 @@ fn read_text(reader: impl Read) -> Result<String> {
             "the Dockerfile is larger than {MAX_DOCKERFILE} bytes"
         )));
     }
-    String::from_utf8(bytes).map_err(|_| usage("the Dockerfile is not UTF-8 text"))
+    context::decode(bytes).map_err(|reason| usage(&format!("cannot read the Dockerfile: {reason}")))
 }
 
 /// Standard input without a buffer of ours: what is not read stays in it, and it can be waited for.

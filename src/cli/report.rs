@@ -1,5 +1,6 @@
 //! Errors as people read them, and the class each belongs to.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal as _;
 
@@ -25,6 +26,9 @@ pub(super) struct SourceText {
     pub(super) text: String,
 }
 
+/// How many errors of one file are shown: what is no Dockerfile has one in every line.
+const MOST_SHOWN: usize = 20;
+
 /// Errors shown at the lines of the Dockerfile that they concern.
 #[derive(Debug)]
 pub(super) struct Diagnostics {
@@ -35,13 +39,20 @@ pub(super) struct Diagnostics {
 impl Diagnostics {
     /// Errors of the Dockerfile itself.
     pub(super) fn new(source: &SourceText, found: Vec<Diagnostic>) -> Self {
-        let color = std::io::stderr().is_terminal();
+        let color = is_coloured();
         // The spans stay right: nothing changes its length.
         let text = crate::plan::masked_in_place(&source.text);
-        let rendered: Vec<String> = found
+        let mut rendered: Vec<String> = found
             .iter()
+            .take(MOST_SHOWN)
             .map(|diagnostic| render(diagnostic, &source.name, &text, color))
             .collect();
+        if found.len() > MOST_SHOWN {
+            rendered.push(format!(
+                "error: {} more like these",
+                found.len() - MOST_SHOWN
+            ));
+        }
         Self {
             rendered: rendered.join("\n\n"),
             cause: None,
@@ -82,6 +93,16 @@ impl Diagnostics {
     }
 }
 
+/// Colours are for terminals whose user does not mind (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    wants_colour(&variable("NO_COLOR"), &variable("TERM")) && std::io::stderr().is_terminal()
+}
+
+fn wants_colour(no_color: &OsStr, term: &OsStr) -> bool {
+    no_color.is_empty() && term != "dumb"
+}
+
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rendered)
@@ -94,7 +115,8 @@ impl std::error::Error for Diagnostics {
     }
 }
 
-/// Without what could steer a terminal: a step's output is shown as it was written.
+/// Without what could steer a terminal: names of files and images, and a step's output, are shown as
+/// they were written otherwise.
 fn printable(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control() || matches!(letter, '\n' | '\t'))
@@ -105,7 +127,7 @@ fn printable(text: &str) -> String {
 pub(super) fn tell(error: &anyhow::Error) {
     match error.downcast_ref::<Diagnostics>() {
         Some(diagnostics) => eprintln!("{diagnostics}"),
-        None => eprintln!("error: {}", in_one(error)),
+        None => eprintln!("error: {}", printable(&in_one(error))),
     }
 }
 
@@ -158,6 +180,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(error) => return transfer_class(error),
         None => {}
     }
+    if let Some(error) = cause.downcast_ref::<MountError>() {
+        return Some(mount_class(error));
+    }
     if let Some(error) = cause.downcast_ref::<FetchError>() {
         return error.fault().map(|fault| match fault {
             Fault::Network => Class::Network,
@@ -167,9 +192,6 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     }
     if let Some(FetchErrorKind::Store(error)) = cause.downcast_ref::<FetchErrorKind>() {
         return Some(store_class(error));
-    }
-    if let Some(error) = cause.downcast_ref::<MountError>() {
-        return Some(mount_class(error));
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
@@ -263,4 +285,49 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
         StorageFull | QuotaExceeded | ReadOnlyFilesystem
     )
     .then_some(Class::Environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::Span;
+
+    #[test]
+    fn colours_can_be_refused() {
+        for (no_color, term, expected) in [
+            ("", "xterm", true),
+            ("", "", true),
+            ("1", "xterm", false),
+            ("", "dumb", false),
+        ] {
+            assert_eq!(wants_colour(no_color.as_ref(), term.as_ref()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_dockerfile_is_not_told_line_by_line() {
+        let text = "nonsense\n".repeat(1000);
+        let found = crate::dockerfile::parse(&text).unwrap_err();
+        let source = SourceText {
+            name: "Dockerfile".into(),
+            text,
+        };
+        let told = Diagnostics::new(&source, found).to_string();
+        assert_eq!(told.matches("unknown instruction").count(), MOST_SHOWN);
+        assert!(told.ends_with("error: 980 more like these"), "{told}");
+    }
+
+    #[test]
+    fn the_name_of_a_file_does_not_steer_a_terminal() {
+        let source = SourceText {
+            name: "\u{1b}[2J\u{9b}2Jf".into(),
+            text: "x".into(),
+        };
+        let found = Diagnostic::error(DiagnosticKind::Syntax, Span::new(0, 1), "wrong");
+        let told = Diagnostics::new(&source, vec![found]).to_string();
+        assert!(
+            !told.contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
+    }
 }

@@ -13,4 +13,4 @@ mod open;
 pub use archive::unpack_context;
 pub use glob::{Glob, GlobError};
 pub use ignore::{IgnoreError, IgnoreFile, Verdict};
-pub use open::{Context, ContextError, Dockerfile, Stdin, read_dockerfile};
+pub use open::{Context, ContextError, Dockerfile, Stdin, decode, read_dockerfile};

@@ -276,7 +276,7 @@ fn text_of(file: io::Result<File>, path: &Path) -> Result<Option<String>, Contex
         if bytes.len() as u64 > MAX_TEXT {
             return Err(invalid("it is larger than 4 MiB"));
         }
-        String::from_utf8(bytes).map_err(|_| invalid("it is not UTF-8 text"))
+        decode(bytes).map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))
     };
     match read() {
         Ok(text) => Ok(Some(text)),
@@ -286,6 +286,35 @@ fn text_of(file: io::Result<File>, path: &Path) -> Result<Option<String>, Contex
             source,
         }),
     }
+}
+
+/// The text of a file that is written in UTF-8.
+///
+/// # Errors
+/// What to tell if it is not: the line, as far as it can be shown, and the byte.
+pub fn decode(bytes: Vec<u8>) -> Result<String, String> {
+    const MOST: usize = 60;
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    let at = error.utf8_error().valid_up_to();
+    let bytes = error.as_bytes();
+    let number = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    let start = bytes[..at].iter().rposition(|byte| *byte == b'\n');
+    let line = bytes[start.map_or(0, |newline| newline + 1)..].split(|byte| *byte == b'\n');
+    let line = String::from_utf8_lossy(line.into_iter().next().unwrap_or_default()).into_owned();
+    let shown: String = line.trim_end().chars().take(MOST).collect();
+    let byte = bytes[at];
+    Err(
+        if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+            "it is written in UTF-16: save it as UTF-8".to_owned()
+        } else {
+            format!(
+                "it is not UTF-8 text: line {number} holds the byte 0x{byte:02x}, {shown:?}; save it as UTF-8"
+            )
+        },
+    )
 }
 
 fn invalid(reason: &'static str) -> io::Error {
@@ -387,6 +416,16 @@ mod tests {
             assert!(error.contains("4 MiB"), "{error}");
             fs::remove_file(&file).unwrap();
         }
+    }
+
+    #[test]
+    fn text_that_is_no_utf8_is_named_with_its_line() {
+        assert_eq!(decode(b"FROM a\n".to_vec()).as_deref(), Ok("FROM a\n"));
+        let error = decode(b"FROM a\r\n# caf\xe9 \x1b\r\nRUN x".to_vec()).unwrap_err();
+        assert!(error.contains("line 2 holds the byte 0xe9"), "{error}");
+        assert!(!error.contains(char::is_control), "{error}");
+        let utf16 = decode(b"\xff\xfeF\0R\0".to_vec()).unwrap_err();
+        assert!(utf16.contains("UTF-16"), "{utf16}");
     }
 
     #[test]

@@ -153,10 +153,25 @@ impl Argument<'_> {
             [image, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
                 (image, Some(stage_name(*name)?))
             }
-            _ => {
+            [] => {
                 return Err(self
-                    .error("FROM takes an image, or an image, AS and a name")
+                    .error("FROM needs an image, or scratch")
                     .hint("FROM image AS name"));
+            }
+            [image, keyword, _] => {
+                let message = format!("expected AS after the image, found {:?}", keyword.text);
+                return Err(
+                    Diagnostic::error(DiagnosticKind::Syntax, keyword.span(), message)
+                        .hint(format!("FROM {} AS name", image.text)),
+                );
+            }
+            [image, extra, ..] => {
+                let message = "FROM takes an image, or an image, AS and a name";
+                return Err(
+                    Diagnostic::error(DiagnosticKind::Syntax, extra.span(), message)
+                        .label("expected AS and one name, or nothing")
+                        .hint(format!("FROM {} AS name", image.text)),
+                );
             }
         };
         Ok(InstructionKind::From(From {
@@ -218,7 +233,7 @@ impl Argument<'_> {
                     word.text, self.keyword
                 ),
             )
-            .hint("put a value that holds spaces in double quotes")
+            .hint("put a value that holds spaces in double quotes, and no space beside =")
         })?;
         if at == 0 {
             return Err(blank_name(word, self.keyword));
@@ -244,6 +259,7 @@ impl Argument<'_> {
                 .map(MountFlag::read)
                 .collect::<Result<_, _>>()?,
             network: choice(
+                "network",
                 flags.text("network"),
                 &[
                     ("default", NetworkMode::Default),
@@ -252,6 +268,7 @@ impl Argument<'_> {
                 ],
             )?,
             security: choice(
+                "security",
                 flags.text("security"),
                 &[
                     ("sandbox", SecurityMode::Sandbox),
@@ -318,10 +335,16 @@ impl Argument<'_> {
 
     /// The heredoc that a source word is.
     fn inline_source(&self, source: &Spanned<String>) -> Option<InlineSource> {
-        let doc = self.heredocs.iter().find(|doc| doc.span == source.span)?;
+        let start = source.span.start;
+        let found = self
+            .heredocs
+            .binary_search_by_key(&start, |doc| doc.span.start);
+        let doc = self.heredocs.get(found.ok()?);
+        let doc = doc.filter(|doc| doc.span == source.span)?;
         Some(InlineSource {
             name: Spanned::new(doc.name.clone(), source.span),
             body: doc.content(),
+            place: doc.place,
             expand: doc.expand,
         })
     }
@@ -366,6 +389,7 @@ impl Argument<'_> {
     fn healthcheck(&self, flags: &Flags) -> Parsed {
         let (kind, rest) = self.head.rest.split(char::is_whitespace);
         let rest = rest.filter(|rest| !rest.text.is_empty());
+        let usage = "HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE";
         let check = match (kind.text.to_ascii_uppercase().as_str(), rest) {
             ("NONE", None) => Healthcheck::None,
             ("NONE", Some(_)) => return Err(self.error("HEALTHCHECK NONE takes no arguments")),
@@ -375,9 +399,15 @@ impl Argument<'_> {
                 options: healthcheck_options(flags)?,
             },
             _ => {
-                return Err(self
-                    .error(format!("unknown type {:?} of HEALTHCHECK", kind.text))
-                    .hint("HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"));
+                let message = match kind.text {
+                    "" => "HEALTHCHECK needs CMD or NONE".to_owned(),
+                    text => format!("unknown type {text:?} of HEALTHCHECK"),
+                };
+                let mut error = self.error(message).nearest(kind.text, ["CMD", "NONE"]);
+                if !kind.text.is_empty() {
+                    error.labels[0].span = kind.span();
+                }
+                return Err(error.hint(usage));
             }
         };
         Ok(InstructionKind::Healthcheck(check))
@@ -405,6 +435,7 @@ fn stage_name(part: Part<'_>) -> Result<Spanned<String>, Diagnostic> {
 }
 
 fn choice<T: Copy>(
+    name: &str,
     flag: Option<Spanned<String>>,
     known: &[(&str, T)],
 ) -> Result<Option<Spanned<T>>, Diagnostic> {
@@ -415,8 +446,9 @@ fn choice<T: Copy>(
         Some((_, value)) => Ok(Some(Spanned::new(*value, flag.span))),
         None => {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            let message = format!("unknown value {:?}", flag.value);
+            let message = format!("unknown value {:?} of --{name}", flag.value);
             Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message)
+                .nearest(&flag.value, names.iter().copied())
                 .hint(format!("known values: {}", names.join(", "))))
         }
     }

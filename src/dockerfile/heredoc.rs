@@ -15,6 +15,8 @@ pub struct Heredoc {
     pub expand: bool,
     /// The lines up to the delimiter, as they stand in the file.
     pub body: String,
+    /// Where the body stands.
+    pub place: Span,
     /// Where the redirection stands.
     pub span: Span,
 }
@@ -39,6 +41,25 @@ impl Heredoc {
         } else {
             line == self.name
         }
+    }
+
+    /// Why `line`, which does not end the body, was probably meant to.
+    pub(super) fn almost_ends_with(&self, line: &str) -> Option<&'static str> {
+        let word = line.trim();
+        if word == self.name {
+            let tabs = line.trim_start_matches('\t') == self.name;
+            return Some(match tabs {
+                true => "write <<- to allow tabs before the delimiter",
+                false => "no white space may stand around the delimiter",
+            });
+        }
+        if !word.is_empty() && word.eq_ignore_ascii_case(&self.name) {
+            return Some("the case of the delimiter counts");
+        }
+        let alike = self.name.len() > 2
+            && word.len() > 2
+            && super::nearest(word, [self.name.as_str()]).is_some();
+        alike.then_some("the delimiter must be written as it was at the start")
     }
 }
 
@@ -83,6 +104,7 @@ pub(super) fn read_heredoc(word: Part<'_>) -> Option<Heredoc> {
         descriptor,
         strip_tabs,
         body: String::new(),
+        place: Span::default(),
         span: word.span(),
     })
 }

@@ -192,6 +192,8 @@ pub struct InlineSource {
     pub name: Spanned<String>,
     /// The body; tabs of `<<-` are gone.
     pub body: String,
+    /// Where the body stands; it is longer there by the tabs of `<<-`.
+    pub place: Span,
     /// Whether variables in the body are expanded.
     pub expand: bool,
 }

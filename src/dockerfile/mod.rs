@@ -7,6 +7,7 @@ mod arguments;
 mod diagnostic;
 mod directive;
 mod duration;
+mod excerpt;
 pub mod expand;
 mod flags;
 mod heredoc;

@@ -110,9 +110,9 @@ impl MountFlag {
             };
             let key = key.trim().to_ascii_lowercase();
             if !KEYS.contains(&key.as_str()) {
-                return Err(
-                    error(span, format!("unknown mount option {key:?}")).nearest(&key, KEYS)
-                );
+                return Err(error(span, format!("unknown mount option {key:?}"))
+                    .nearest(&key, KEYS)
+                    .hint(format!("known options: {}", KEYS.join(", "))));
             }
             fields.push((key, value));
         }
@@ -261,9 +261,10 @@ impl MountFlag {
                     "private" => Sharing::Private,
                     "locked" => Sharing::Locked,
                     _ => {
-                        return Err(self.error(format!(
-                            "sharing must be shared, private or locked, not {value:?}"
-                        )));
+                        const KNOWN: [&str; 3] = ["shared", "private", "locked"];
+                        let message =
+                            format!("sharing must be shared, private or locked, not {value:?}");
+                        return Err(self.error(message).nearest(value, KNOWN));
                     }
                 }
             }

@@ -3,12 +3,13 @@
 use super::arguments::{Argument, parse_argument};
 use super::diagnostic::{Diagnostic, DiagnosticKind};
 use super::directive::{Directives, read_directives};
+use super::flags::Flags;
 use super::heredoc::{Heredoc, find_heredocs};
-use super::instruction::{Instruction, InstructionKind, OnBuild};
+use super::instruction::{Instruction, InstructionKind, KEYWORDS, OnBuild};
 use super::span::{Joined, Lines, Part, Span};
 use super::split::{Head, json_strings, split_head};
 
-/// The longest line, newline included.
+/// The longest line, without its newline.
 const LONGEST_LINE: usize = 65535;
 
 /// A parsed file.
@@ -154,6 +155,9 @@ struct Reader<'a> {
     number: usize,
     escape: char,
     warnings: Vec<Diagnostic>,
+    /// What is wrong with a line of the instruction being read: told in place of it, so that the rest
+    /// of the instruction is not taken for another.
+    too_long: Option<Diagnostic>,
 }
 
 impl<'a> Reader<'a> {
@@ -164,62 +168,59 @@ impl<'a> Reader<'a> {
             number: 0,
             escape,
             warnings: Vec::new(),
+            too_long: None,
         }
     }
 
-    fn next_line(&mut self) -> Result<Option<Line<'a>>, Diagnostic> {
-        let Some(whole) = self.text[self.at..].split_inclusive('\n').next() else {
-            return Ok(None);
-        };
+    fn next_line(&mut self) -> Option<Line<'a>> {
+        let whole = self.text[self.at..].split_inclusive('\n').next()?;
         let offset = self.at;
         self.at += whole.len();
         self.number += 1;
-        if whole.len() > LONGEST_LINE {
-            return Err(Diagnostic::error(
-                DiagnosticKind::Syntax,
-                Span::new(offset, offset),
-                format!(
-                    "this line has {} bytes, the limit is {LONGEST_LINE}",
-                    whole.len()
-                ),
-            ));
+        let length = whole.strip_suffix('\n').unwrap_or(whole).len();
+        if length > LONGEST_LINE {
+            let span = Span::new(offset, offset + whole.trim_end().len());
+            let message = format!("this line has {length} bytes, the limit is {LONGEST_LINE}");
+            let error = Diagnostic::error(DiagnosticKind::Syntax, span, message)
+                .hint("break it with an escape character at the end, or COPY its text from a file");
+            self.too_long.get_or_insert(error);
         }
-        Ok(Some(Line {
+        Some(Line {
             text: whole.trim_end_matches(['\r', '\n']),
             whole,
             offset,
             number: self.number,
-        }))
+        })
     }
 
     /// The next instruction, or what is wrong with it; `None` at the end.
     fn next_instruction(&mut self) -> Option<Result<Instruction, Diagnostic>> {
         loop {
-            let line = match self.next_line() {
-                Ok(line) => line?,
-                Err(error) => return Some(Err(error)),
-            };
-            if line.is_blank() || line.is_comment() {
-                continue;
+            let line = self.next_line()?;
+            let mut found = None;
+            if !line.is_blank() && !line.is_comment() {
+                let joined = self.join(line);
+                if !joined.text.trim().is_empty() {
+                    found = Some(self.read(&joined, line.number));
+                }
             }
-            let joined = match self.join(line) {
-                Ok(joined) => joined,
-                Err(error) => return Some(Err(error)),
-            };
-            if !joined.text.trim().is_empty() {
-                return Some(self.read(&joined, line.number));
+            if let Some(error) = self.too_long.take() {
+                return Some(Err(error));
+            }
+            if found.is_some() {
+                return found;
             }
         }
     }
 
     /// Appends continuation lines to `first`.
-    fn join(&mut self, first: Line<'a>) -> Result<Joined, Diagnostic> {
+    fn join(&mut self, first: Line<'a>) -> Joined {
         let mut joined = Joined::default();
         let lead = first.text.len() - first.text.trim_start().len();
         let (piece, mut more) = continued(&first.text[lead..], self.escape);
         joined.push(piece, first.offset + lead);
         while more {
-            let Some(line) = self.next_line()? else {
+            let Some(line) = self.next_line() else {
                 break;
             };
             if line.is_comment() {
@@ -236,19 +237,12 @@ impl<'a> Reader<'a> {
             joined.push(piece, line.offset);
             more = goes_on;
         }
-        Ok(joined)
+        joined
     }
 
     fn read(&mut self, joined: &Joined, first: usize) -> Result<Instruction, Diagnostic> {
         let line = joined.part().trim();
-        let mut heredocs = if may_hold_heredocs(line, self.escape)? {
-            find_heredocs(line)
-        } else {
-            Vec::new()
-        };
-        for heredoc in &mut heredocs {
-            self.read_body(heredoc)?;
-        }
+        let heredocs = self.heredocs(line)?;
         let lines = Lines {
             first,
             last: self.number,
@@ -256,19 +250,59 @@ impl<'a> Reader<'a> {
         build(line, heredocs, lines, self.escape)
     }
 
+    fn heredocs(&mut self, line: Part<'_>) -> Result<Vec<Heredoc>, Diagnostic> {
+        if !line.text.contains("<<") {
+            return Ok(Vec::new());
+        }
+        let head = inner(line, self.escape);
+        let keyword = head.keyword.text.to_ascii_uppercase();
+        let known = KEYWORDS.contains(&keyword.as_str());
+        let holds = matches!(keyword.as_str(), "RUN" | "COPY" | "ADD") || !known;
+        if !holds || json_strings(head.rest)?.is_some() {
+            return Ok(Vec::new());
+        }
+        let (at, number) = (self.at, self.number);
+        let mut heredocs = find_heredocs(line);
+        for heredoc in &mut heredocs {
+            match self.read_body(heredoc) {
+                Ok(()) => {}
+                Err(error) if known => return Err(error),
+                // The bodies of a misspelt RUN are not instructions, but this opens none.
+                Err(_) => {
+                    (self.at, self.number) = (at, number);
+                    return Ok(Vec::new());
+                }
+            }
+        }
+        Ok(heredocs)
+    }
+
     fn read_body(&mut self, heredoc: &mut Heredoc) -> Result<(), Diagnostic> {
-        while let Some(line) = self.next_line()? {
+        let mut near: Option<(Line<'a>, &'static str)> = None;
+        heredoc.place = Span::new(self.at, self.at);
+        while let Some(line) = self.next_line() {
             if heredoc.ends_with(line.whole) {
                 return Ok(());
             }
+            if near.is_none() {
+                near = heredoc.almost_ends_with(line.text).map(|why| (line, why));
+            }
             heredoc.body.push_str(line.whole);
+            heredoc.place.end = self.at;
         }
-        Err(Diagnostic::error(
-            DiagnosticKind::Heredoc,
-            heredoc.span,
-            format!("this heredoc has no end: no line is {:?}", heredoc.name),
-        )
-        .hint("the delimiter must stand alone on its line, without spaces"))
+        let message = format!("this heredoc has no end: no line is {:?}", heredoc.name);
+        let error = Diagnostic::error(DiagnosticKind::Heredoc, heredoc.span, message);
+        let Some((line, why)) = near else {
+            return Err(error.hint("the delimiter must stand alone on its line, without spaces"));
+        };
+        // What follows that line is probably no text of the heredoc: it is looked through as well.
+        self.at = line.offset + line.whole.len();
+        self.number = line.number;
+        self.too_long = None;
+        let span = Span::new(line.offset, line.offset + line.text.len());
+        Err(error
+            .context(span, "this line was probably meant")
+            .hint(why))
     }
 }
 
@@ -290,13 +324,6 @@ fn inner(line: Part<'_>, escape: char) -> Head<'_> {
     head
 }
 
-fn may_hold_heredocs(line: Part<'_>, escape: char) -> Result<bool, Diagnostic> {
-    let head = inner(line, escape);
-    let keyword = head.keyword.text.to_ascii_uppercase();
-    let named = matches!(keyword.as_str(), "RUN" | "COPY" | "ADD");
-    Ok(named && line.text.contains("<<") && json_strings(head.rest)?.is_none())
-}
-
 fn build(
     line: Part<'_>,
     heredocs: Vec<Heredoc>,
@@ -305,6 +332,10 @@ fn build(
 ) -> Result<Instruction, Diagnostic> {
     let head = split_head(line, escape);
     let keyword = head.keyword.text.to_uppercase();
+    if let Some(span) = head.open_flag {
+        let message = "a quote in this flag is not closed";
+        return Err(Diagnostic::error(DiagnosticKind::Flag, span, message));
+    }
     let kind = if keyword == "ONBUILD" {
         read_onbuild(&head, &heredocs, lines, escape)?
     } else {
@@ -332,10 +363,7 @@ fn read_onbuild(
     lines: Lines,
     escape: char,
 ) -> Result<InstructionKind, Diagnostic> {
-    if let Some(flag) = head.flags.first() {
-        let message = format!("unknown flag {}", flag.value);
-        return Err(Diagnostic::error(DiagnosticKind::Flag, flag.span, message));
-    }
+    Flags::read(&head.flags, &[])?;
     if head.rest.text.is_empty() {
         let span = head.keyword.span();
         let message = "ONBUILD needs an instruction";

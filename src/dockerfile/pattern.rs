@@ -27,6 +27,8 @@ pub(super) enum PatternError {
     End,
     #[error("pattern of {0} characters is too long for a value of {1}")]
     Size(usize, usize),
+    #[error("the result is too long")]
+    Long,
 }
 
 impl Pattern {
@@ -80,8 +82,14 @@ impl Pattern {
         Ok(out)
     }
 
-    /// `value` with every match replaced by `template`, a template of Go's regexp package.
-    pub fn replace_all(&self, value: &str, template: &str) -> Result<String, PatternError> {
+    /// `value` with every match replaced by `template`, a template of Go's regexp package; no
+    /// longer than `most` bytes and one replacement more.
+    pub fn replace_all(
+        &self,
+        value: &str,
+        template: &str,
+        most: usize,
+    ) -> Result<String, PatternError> {
         let letters: Vec<char> = value.chars().collect();
         let table = Table::new(&self.tokens, &letters)?;
         let mut out = String::new();
@@ -95,6 +103,9 @@ impl Pattern {
             if end > copied || start == 0 {
                 let whole: String = letters[start..end].iter().collect();
                 fill_template(template, &whole, &mut out);
+            }
+            if out.len() > most {
+                return Err(PatternError::Long);
             }
             copied = end;
             search = end.max(search + 1);
@@ -253,10 +264,13 @@ mod tests {
     fn s3_replace() {
         let pattern = |text: &str| Pattern::parse(text).unwrap();
         assert_eq!(pattern("b*").replace_first("abcb", "x").unwrap(), "ax");
-        assert_eq!(pattern("b").replace_all("abcb", "x").unwrap(), "axcx");
-        assert_eq!(pattern("b").replace_all("ab", "[$0]$1$$").unwrap(), "a[b]$");
-        assert_eq!(pattern("").replace_all("ab", "-").unwrap(), "-a-b-");
-        assert_eq!(pattern("*").replace_all("ab", "-").unwrap(), "-");
+        assert_eq!(pattern("b").replace_all("abcb", "x", 99).unwrap(), "axcx");
+        assert_eq!(
+            pattern("b").replace_all("ab", "[$0]$1$$", 99).unwrap(),
+            "a[b]$"
+        );
+        assert_eq!(pattern("").replace_all("ab", "-", 99).unwrap(), "-a-b-");
+        assert_eq!(pattern("*").replace_all("ab", "-", 99).unwrap(), "-");
         assert!(Pattern::parse("\\a").is_err());
         assert!(Pattern::parse("\\").is_err());
     }

@@ -3,15 +3,24 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::diagnostic::{Diagnostic, Severity};
+use super::excerpt::{Excerpt, visible};
 use super::span::Span;
 
+/// How many characters of a message, a label or a hint are shown: a value in it may be a whole line.
+const LONGEST: usize = 400;
+/// Wider than any line of an excerpt, so that lines are cut in one place only.
+const TERMINAL: usize = 500;
+
 /// `diagnostic` with the lines it is about, taken from `text`, the Dockerfile named `source_name`.
-/// No newline at the end.
+/// No newline at the end, and whatever stands in the Dockerfile, nothing that steers a terminal.
 pub fn render(diagnostic: &Diagnostic, source_name: &str, text: &str, color: bool) -> String {
     let (name, text) = match &diagnostic.trigger {
         Some(trigger) => ("ONBUILD trigger", trigger.as_str()),
         None => (source_name, text),
     };
+    let name = clean(name);
+    let spans: Vec<Span> = diagnostic.labels.iter().map(|label| label.span).collect();
+    let excerpt = Excerpt::new(text, &spans);
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -20,7 +29,7 @@ pub fn render(diagnostic: &Diagnostic, source_name: &str, text: &str, color: boo
     let mut group = if diagnostic.labels.is_empty() {
         Group::with_title(title)
     } else {
-        title.element(snippet(diagnostic, name, text))
+        title.element(snippet(diagnostic, &name, &excerpt))
     };
     for hint in &diagnostic.hints {
         group = group.element(Level::HELP.message(clean(hint)));
@@ -30,51 +39,44 @@ pub fn render(diagnostic: &Diagnostic, source_name: &str, text: &str, color: boo
     } else {
         Renderer::plain()
     };
-    renderer.render(&[group])
+    renderer.term_width(TERMINAL).render(&[group])
 }
 
 fn snippet<'a>(
-    diagnostic: &'a Diagnostic,
+    diagnostic: &Diagnostic,
     name: &'a str,
-    text: &'a str,
+    excerpt: &'a Excerpt,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-    let mut snippet = Snippet::source(text).path(name);
+    let mut snippet = Snippet::source(&excerpt.text)
+        .line_start(excerpt.first)
+        .path(name);
     for (index, label) in diagnostic.labels.iter().enumerate() {
         let kind = if index == 0 {
             AnnotationKind::Primary
         } else {
             AnnotationKind::Context
         };
-        let mut annotation = kind.span(within(label.span, text));
+        let mut annotation = kind.span(excerpt.places[index].clone());
         if !label.text.is_empty() {
-            annotation = annotation.label(label.text.as_str());
+            annotation = annotation.label(clean(&label.text));
         }
         snippet = snippet.annotation(annotation);
     }
     snippet
 }
 
-/// `span` cut to `text`, to its first line, and to character boundaries.
-fn within(span: Span, text: &str) -> std::ops::Range<usize> {
-    let floor = |offset: usize| {
-        let mut offset = offset.min(text.len());
-        while !text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        offset
-    };
-    let start = floor(span.start);
-    let end = floor(span.end).max(start);
-    let line = text[start..end].find('\n').map_or(end, |at| start + at);
-    start..line
-}
-
-/// Control characters from the Dockerfile must not reach a terminal.
+/// One line of bounded length, without control characters.
 fn clean(message: &str) -> String {
-    message
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect()
+    let letters = message.chars().map(|letter| match letter {
+        '\n' | '\t' => ' ',
+        letter => visible(letter),
+    });
+    let mut text: String = letters.take(LONGEST + 1).collect();
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use serde_json::Value;
 
 use super::diagnostic::{Diagnostic, DiagnosticKind};
-use super::span::{Part, Spanned};
+use super::span::{Part, Span, Spanned};
 
 /// Keyword, flag words without quotes, and the rest without white space around it.
 pub(super) struct Head<'a> {
     pub keyword: Part<'a>,
     pub flags: Vec<Spanned<String>>,
+    /// A flag with a quote that is not closed: it has swallowed the rest.
+    pub open_flag: Option<Span>,
     pub rest: Part<'a>,
 }
 
@@ -17,45 +19,50 @@ pub(super) fn split_head(line: Part<'_>, escape: char) -> Head<'_> {
     let line = line.trim();
     let (keyword, rest) = line.split(|c| matches!(c, '\t' | '\u{b}' | '\u{c}' | '\r' | ' '));
     let rest = rest.unwrap_or_else(|| line.from(line.text.len()));
-    let (flags, rest) = split_flags(rest, escape);
+    let (flags, open_flag, rest) = split_flags(rest, escape);
     Head {
         keyword,
         flags,
+        open_flag,
         rest: rest.trim(),
     }
 }
 
 /// The leading words that begin with `--`, up to a bare `--`.
-fn split_flags(part: Part<'_>, escape: char) -> (Vec<Spanned<String>>, Part<'_>) {
+fn split_flags(part: Part<'_>, escape: char) -> (Vec<Spanned<String>>, Option<Span>, Part<'_>) {
     let mut flags = Vec::new();
+    let mut open = None;
     let mut rest = part.trim();
     while rest.text.starts_with("--") {
-        let (word, end) = flag_word(rest.text, escape);
+        let (word, end, is_open) = flag_word(rest.text, escape);
         let place = rest.slice(0..end);
+        if is_open {
+            open = Some(place.span());
+        }
         rest = rest.from(end).trim();
         if word == "--" {
             break;
         }
         flags.push(Spanned::new(word, place.span()));
     }
-    (flags, rest)
+    (flags, open, rest)
 }
 
-/// The first word with quotes and escapes removed, and where it ends.
-fn flag_word(text: &str, escape: char) -> (String, usize) {
+/// The first word with quotes and escapes removed, where it ends, and whether a quote stays open.
+fn flag_word(text: &str, escape: char) -> (String, usize, bool) {
     let mut word = String::new();
     let mut quote = None;
     let mut letters = text.char_indices();
     while let Some((at, letter)) = letters.next() {
         match quote {
-            None if letter.is_whitespace() => return (word, at),
+            None if letter.is_whitespace() => return (word, at, false),
             None if letter == '\'' || letter == '"' => quote = Some(letter),
             Some(open) if letter == open => quote = None,
             _ if letter == escape => word.extend(letters.next().map(|(_, next)| next)),
             _ => word.push(letter),
         }
     }
-    (word, text.len())
+    (word, text.len(), quote.is_some())
 }
 
 /// Words for `ENV`, `LABEL` and `ARG`: white space in quotes or after the escape character does

@@ -3,13 +3,17 @@
 use super::history::{healthcheck, plain_list, quoted_list};
 use super::ports::parse_ports;
 use super::signal::{is_signal, nearest_signal};
-use super::state::{Outcome, StageState, expand_error, join_clean};
+use super::state::{Outcome, StageState, join_clean};
 use super::step::StepKind;
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_words;
 use crate::dockerfile::{
     self, ArgItem, CommandLine, Diagnostic, DiagnosticKind, KeyValue, OnBuild, Spanned,
 };
 use crate::image::{Empty, Healthcheck};
+
+/// Every port of every protocol.
+const MOST_PORTS: usize = 3 << 16;
 
 type Applied = Result<Outcome, Diagnostic>;
 
@@ -31,7 +35,7 @@ impl StageState {
                     self.env.set(&name, value);
                 }
             }
-            if !self.args.contains(&name) {
+            if self.declared.insert(name.clone()) {
                 self.args.push(name);
             }
         }
@@ -76,14 +80,13 @@ impl StageState {
         for (name, value) in &pairs {
             self.env.set(name, value.clone());
             let entry = format!("{name}={value}");
-            let prefix = format!("{name}=");
             let env = &mut self.config.config.env;
-            match env
-                .iter_mut()
-                .find(|old| old.starts_with(&prefix) || *old == name)
-            {
-                Some(old) => *old = entry,
-                None => env.push(entry),
+            match self.env_places.get(name) {
+                Some(place) => env[*place] = entry,
+                None => {
+                    self.env_places.insert(name.clone(), env.len());
+                    env.push(entry);
+                }
             }
         }
         Ok(Outcome::config(pairs_text("ENV", &pairs)))
@@ -138,6 +141,10 @@ impl StageState {
                     Diagnostic::error(DiagnosticKind::Value, item.span, message)
                 })?;
                 all.extend(ports);
+            }
+            if all.len() > MOST_PORTS {
+                let message = format!("EXPOSE names more than {MOST_PORTS} ports");
+                return Err(Diagnostic::error(DiagnosticKind::Value, item.span, message));
             }
         }
         let created_by = format!("EXPOSE {}", plain_list(&all));

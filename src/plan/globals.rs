@@ -3,10 +3,9 @@
 use super::environment::Environment;
 use super::options::PlanOptions;
 use super::reference::Names;
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_word;
-use crate::dockerfile::{
-    ArgItem, Diagnostic, DiagnosticKind, Instruction, InstructionKind, Spanned,
-};
+use crate::dockerfile::{ArgItem, Diagnostic, Instruction, InstructionKind, Spanned};
 
 pub(super) fn global_args(
     head: &[&Instruction],
@@ -60,10 +59,7 @@ pub(super) fn expand_global(
     escape: char,
 ) -> Result<String, Diagnostic> {
     let env = |name: &str| globals.get(name).map(str::to_owned);
-    expand_word(&word.value, escape, &env).map_err(|error| {
-        let message = format!("cannot expand {:?}: {error}", word.value);
-        Diagnostic::error(DiagnosticKind::Expansion, word.span, message)
-    })
+    expand_word(&word.value, escape, &env).map_err(|error| expand_error(word, &error))
 }
 
 pub(super) fn unused_build_args(

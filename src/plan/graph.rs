@@ -8,18 +8,16 @@ use crate::dockerfile::{Diagnostic, DiagnosticKind, InstructionKind, Span};
 
 pub(super) fn check_cycles(stages: &[Stage], names: &Names) -> Result<(), Vec<Diagnostic>> {
     let mut settled = vec![false; stages.len()];
-    loop {
-        let ready: Vec<usize> = stages
-            .iter()
-            .filter(|stage| !settled[stage.index])
-            .filter(|stage| stage.depends_on.iter().all(|index| settled[*index]))
-            .map(|stage| stage.index)
-            .collect();
-        if ready.is_empty() {
-            break;
-        }
-        for index in ready {
-            settled[index] = true;
+    // Most stages need what is above them only, so that the first round settles them.
+    let mut grows = true;
+    while grows {
+        grows = false;
+        for stage in stages {
+            let ready = stage.depends_on.iter().all(|index| settled[*index]);
+            if ready && !settled[stage.index] {
+                settled[stage.index] = true;
+                grows = true;
+            }
         }
     }
     // Of the stages left some only lead into a cycle; a reference that goes down the file is in it.

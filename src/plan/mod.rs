@@ -23,6 +23,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod words;
 
 pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;

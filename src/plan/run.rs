@@ -1,8 +1,9 @@
 //! `RUN` (S2, S9).
 
 use super::reference::{Numbers, Source};
-use super::state::{Outcome, StageState, expand_error, join_clean};
+use super::state::{Outcome, StageState, join_clean};
 use super::step::{InlineFile, RunMount, RunMountKind, RunStep, StepKind};
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_word;
 use crate::dockerfile::{
     CommandLine, Diagnostic, DiagnosticKind, Instruction, Mount, MountFlag, MountKind, Run, Spanned,

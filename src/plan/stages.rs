@@ -1,6 +1,6 @@
 //! [`Plan`]: the stages, what each depends on, and which of them the target needs (S4, S5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::contexts::{ContextKind, Contexts};
@@ -9,6 +9,7 @@ use super::globals::{expand_global, global_args, unused_build_args};
 use super::graph::{check_cycles, check_needed, prune};
 use super::options::PlanOptions;
 use super::reference::{Names, Numbers, Source};
+use super::words::check_words;
 use crate::dockerfile::{
     Diagnostic, DiagnosticKind, Dockerfile, From, Instruction, InstructionKind, Span,
 };
@@ -88,9 +89,20 @@ impl Plan {
                 platform: Some(options.platform.clone()),
             },
         };
-        let target = find_target(&names, options).map_err(|error| vec![error])?;
         let escape = dockerfile.directives.escape;
-        let globals = global_args(&head, options, &names, target, escape)?;
+        let mut errors = Vec::new();
+        let last = names.names.len().saturating_sub(1);
+        let target = find_target(&names, options).unwrap_or_else(|error| {
+            errors.push(error);
+            last
+        });
+        let globals = match global_args(&head, options, &names, target, escape) {
+            Ok(globals) => globals,
+            Err(wrong) => {
+                errors.extend(wrong);
+                return Err(errors);
+            }
+        };
         let shared = Arc::new(Shared {
             options: options.clone(),
             globals,
@@ -98,18 +110,31 @@ impl Plan {
             target,
             escape,
         });
-        let mut all = build_stages(&shared, &bodies)?;
+        let (mut all, wrong) = build_stages(&shared, &bodies);
+        errors.extend(wrong);
         inherit_triggers(&shared.names, &mut all);
-        check_cycles(&all, &shared.names)?;
+        check_cycles(&all, &shared.names).unwrap_or_else(|wrong| errors.extend(wrong));
         let needed = prune(&all, target);
-        check_needed(&needed, &shared.names)?;
-        Ok(Self {
+        check_needed(&needed, &shared.names).unwrap_or_else(|wrong| add_new(&mut errors, wrong));
+        let plan = Self {
             warnings: warnings(dockerfile, &all),
             unused_build_args: unused_build_args(&dockerfile.instructions, options),
             shared,
             all,
             needed,
-        })
+        };
+        plan.checked(errors)
+    }
+
+    /// The plan if there are no `errors` and nothing else is wrong; else everything that is, in the
+    /// order of the file.
+    fn checked(self, mut errors: Vec<Diagnostic>) -> Result<Self, Vec<Diagnostic>> {
+        add_new(&mut errors, check_words(&self));
+        if errors.is_empty() {
+            return Ok(self);
+        }
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        Err(errors)
     }
 
     /// The stages that the target needs, each after those it depends on.
@@ -176,6 +201,15 @@ impl Plan {
     }
 }
 
+/// Adds what is wrong at places of which nothing was said yet.
+fn add_new(errors: &mut Vec<Diagnostic>, found: Vec<Diagnostic>) {
+    let known: HashSet<Option<Span>> = errors.iter().map(Diagnostic::span).collect();
+    let new = found
+        .into_iter()
+        .filter(|error| !known.contains(&error.span()));
+    errors.extend(new);
+}
+
 /// A `FROM` and what follows it.
 struct Body<'a> {
     instruction: &'a Instruction,
@@ -232,7 +266,8 @@ fn find_target(names: &Names, options: &PlanOptions) -> Result<usize, Diagnostic
     })
 }
 
-fn build_stages(shared: &Shared, bodies: &[Body<'_>]) -> Result<Vec<Stage>, Vec<Diagnostic>> {
+/// All stages, and what is wrong with their references; a stage whose base is wrong stands on nothing.
+fn build_stages(shared: &Shared, bodies: &[Body<'_>]) -> (Vec<Stage>, Vec<Diagnostic>) {
     let mut stages: Vec<Stage> = Vec::with_capacity(bodies.len());
     let mut errors = Vec::new();
     for (index, body) in bodies.iter().enumerate() {
@@ -254,11 +289,7 @@ fn build_stages(shared: &Shared, bodies: &[Body<'_>]) -> Result<Vec<Stage>, Vec<
             }
         }
     }
-    if errors.is_empty() {
-        Ok(stages)
-    } else {
-        Err(errors)
-    }
+    (stages, errors)
 }
 
 fn make_stage(
@@ -440,6 +471,7 @@ fn inherit_triggers(names: &Names, stages: &mut [Stage]) {
 
 fn warnings(dockerfile: &Dockerfile, stages: &[Stage]) -> Vec<Diagnostic> {
     let mut warnings = dockerfile.warnings.clone();
+    let mut seen = HashSet::new();
     for stage in stages {
         let InstructionKind::From(From {
             name: Some(name), ..
@@ -447,10 +479,7 @@ fn warnings(dockerfile: &Dockerfile, stages: &[Stage]) -> Vec<Diagnostic> {
         else {
             continue;
         };
-        if stages[..stage.index]
-            .iter()
-            .any(|other| other.name == stage.name)
-        {
+        if !seen.insert(name.value.as_str()) {
             let message = format!("stage name {:?} is used twice", name.value);
             warnings.push(Diagnostic::warning(name.span, message).hint("the last one counts"));
         }

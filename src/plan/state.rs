@@ -1,17 +1,22 @@
 //! [`StageState`]: the evaluator of one stage, instruction by instruction.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::environment::Environment;
 use super::stages::{Plan, Shared, Stage};
 use super::step::{Step, StepKind};
+use super::words::expand_error;
 use super::{DEFAULT_PATH, HISTORY_COMMENT};
-use crate::dockerfile::expand::{ExpandError, expand_word};
+use crate::dockerfile::expand::expand_word;
 use crate::dockerfile::{
     CommandLine, Diagnostic, DiagnosticKind, Instruction, InstructionKind, Spanned,
     parse_onbuild_trigger,
 };
 use crate::image::{History, ImageConfig};
+
+/// The longest history of a stage, in bytes; no registry takes a configuration this large.
+const MOST_WRITTEN: usize = 16 << 20;
 
 /// A stage while it is built: configuration, environment and declared arguments so far.
 #[derive(Clone, Debug)]
@@ -24,6 +29,12 @@ pub struct StageState {
     pub(super) env: Environment,
     /// Declared `ARG`s, in order of first declaration.
     pub(super) args: Vec<String>,
+    /// The same, to be looked up.
+    pub(super) declared: HashSet<String>,
+    /// Where each variable stands in the configuration's list.
+    pub(super) env_places: HashMap<String, usize>,
+    /// Bytes of history that this stage and those below it have written.
+    written: usize,
     /// `ONBUILD` texts of the base.
     triggers: Vec<String>,
     /// Whether a `CMD` was seen in this stage.
@@ -68,9 +79,11 @@ impl StageState {
             config.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
         let mut env = Environment::default();
-        for pair in &config.config.env {
+        let mut env_places = HashMap::new();
+        for (place, pair) in config.config.env.iter().enumerate() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             env.set(name, value);
+            env_places.entry(name.to_owned()).or_insert(place);
         }
         let mut state = Self {
             shared: Arc::clone(&plan.shared),
@@ -83,6 +96,9 @@ impl StageState {
             config,
             env,
             args: Vec::new(),
+            declared: HashSet::new(),
+            env_places,
+            written: 0,
             cmd_set: false,
         };
         state.adopt_platform(stage);
@@ -125,6 +141,7 @@ impl StageState {
     pub fn apply(&mut self, instruction: &Instruction) -> Result<Step, Diagnostic> {
         let outcome = self
             .evaluate(instruction)
+            .and_then(|outcome| self.check_size(instruction, outcome))
             .map_err(|error| error.in_trigger(instruction.trigger.as_deref()))?;
         if !outcome.created_by.is_empty() {
             self.config.history.push(History {
@@ -141,6 +158,24 @@ impl StageState {
             empty_layer: outcome.empty_layer,
             kind: outcome.kind,
         })
+    }
+
+    /// Values that are made of values grow fast: the configuration must stay one that can be stored.
+    fn check_size(
+        &mut self,
+        instruction: &Instruction,
+        outcome: Outcome,
+    ) -> Result<Outcome, Diagnostic> {
+        self.written += outcome.created_by.len();
+        if self.written <= MOST_WRITTEN {
+            return Ok(outcome);
+        }
+        let message = format!(
+            "the history of this image is longer than {} MiB from here on",
+            MOST_WRITTEN >> 20
+        );
+        let error = Diagnostic::error(DiagnosticKind::Value, instruction.span, message);
+        Err(error.hint("put long values into files, and COPY those"))
     }
 
     fn evaluate(&mut self, instruction: &Instruction) -> Result<Outcome, Diagnostic> {
@@ -241,19 +276,6 @@ impl StageState {
             CommandLine::Shell(text) => self.with_shell(&text.value),
             CommandLine::Exec(argv) => argv.value.clone(),
         }
-    }
-}
-
-pub(super) fn expand_error(word: &Spanned<String>, error: &ExpandError) -> Diagnostic {
-    let message = format!("cannot expand {:?}: {error}", shorten(&word.value));
-    Diagnostic::error(DiagnosticKind::Expansion, word.span, message)
-}
-
-fn shorten(text: &str) -> String {
-    const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

@@ -1,5 +1,9 @@
 //! Tests of planning and evaluation together, by section of the specification.
 
+mod large;
+mod stages;
+mod variables;
+
 use super::*;
 use crate::dockerfile::{Diagnostic, parse};
 use crate::image::ImageConfig;
@@ -33,7 +37,8 @@ fn evaluate(
     build_args: &[(&str, &str)],
     base: &ImageConfig,
 ) -> Result<(StageState, Vec<Step>), Diagnostic> {
-    let plan = plan_with(&format!("FROM base\n{text}"), &options(build_args, None)).unwrap();
+    let plan = plan_with(&format!("FROM base\n{text}"), &options(build_args, None))
+        .map_err(|mut errors| errors.remove(0))?;
     let stage = &plan.stages()[0];
     let mut state = StageState::from_image(&plan, stage, Some(base));
     let mut steps = Vec::new();

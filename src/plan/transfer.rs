@@ -3,8 +3,9 @@
 use super::git_url::GitUrl;
 use super::mask::masked;
 use super::reference::{Numbers, Source};
-use super::state::{Outcome, StageState, expand_error};
+use super::state::{Outcome, StageState};
 use super::step::{AddSource, AddStep, CopyStep, InlineFile, StepKind};
+use super::words::expand_error;
 use crate::dockerfile::expand::expand_heredoc;
 use crate::dockerfile::{Add, Diagnostic, DiagnosticKind, InlineSource, Spanned, Transfer};
 

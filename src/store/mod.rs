@@ -113,11 +113,6 @@ impl Store {
         self.inner.root.join("fetched")
     }
 
-    /// Where cache mounts live.
-    pub fn cache_mounts_dir(&self) -> PathBuf {
-        self.inner.root.join("cache-mounts")
-    }
-
     fn path(&self, relative: &str) -> PathBuf {
         self.inner.root.join(relative)
     }
