@@ -27,9 +27,10 @@ impl Secret {
         Self(bytes.into())
     }
 
-    /// The secret as text; none for one that is no UTF-8.
+    /// The secret where it is text, without the end of its line: a token for a server.
     pub fn text(&self) -> Option<String> {
-        String::from_utf8(self.0.to_vec()).ok()
+        let text = std::str::from_utf8(&self.0).ok()?;
+        Some(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 }
 
