@@ -1,6 +1,7 @@
 # make            the release binary, build/lapstrake
 # make demo       builds it, then an example image as an unprivileged user, and runs that
 # make test       all tests: cargo's, a short run of every fuzz target, and those of integration/
+# make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
 # make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
 # make bench      times and memory beside buildah
@@ -17,7 +18,7 @@ FILTER ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration fuzz lint bench install clean setup FORCE
+.PHONY: all demo test test-cargo test-integration test-differential differential fuzz lint bench install clean setup FORCE
 .DEFAULT_GOAL := all
 
 all: build/lapstrake
@@ -37,7 +38,7 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo fuzz test-integration
+test: test-cargo fuzz test-integration test-differential
 
 test-cargo: setup
 	@integration/setup/packages test
@@ -51,6 +52,14 @@ fuzz: setup
 test-integration: build/lapstrake
 	@integration/setup/packages test
 	integration/run --bin build/lapstrake $(FILTER)
+
+# With docker alone, which is fast; it skips itself where dockerd cannot start.
+test-differential: build/lapstrake
+	@integration/setup/packages differential
+	integration/differential/run --bin build/lapstrake $(FILTER)
+
+differential: test-differential
+	integration/differential/run --bin build/lapstrake --peer buildah $(FILTER)
 
 lint: setup
 	$(CARGO) fmt --all --check

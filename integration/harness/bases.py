@@ -88,6 +88,7 @@ SETS = {
     "demo": ["golang:1.20", "alpine:latest"],
     "test": list(IMAGES),
     "bench": ["debian:bookworm", "busybox:latest", "alpine:latest"],
+    "differential": ["busybox:latest"],
 }
 
 

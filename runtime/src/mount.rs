@@ -108,3 +108,12 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 pub fn set_readonly(mount: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     crate::sys::mount_setattr(mount.as_fd(), libc::MOUNT_ATTR_RDONLY, recursive)
 }
+
+/// Makes a mount and all below it read only and of no use for programs and devices.
+pub fn set_inert(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOEXEC;
+    crate::sys::mount_setattr(mount.as_fd(), attributes, true)
+}

@@ -9,7 +9,7 @@ use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::{KeyBuilder, StepKey};
 use crate::layer::{Meta, Target};
-use crate::rootfs::{RootDir, RootPath, resolve_user};
+use crate::rootfs::{RootDir, RootPath, resolve_chown};
 
 /// The key: the path, and whose it will be, on top of the stage so far.
 pub(super) fn key(stage: &Stage<'_>, path: &str, user: &str) -> StepKey {
@@ -28,14 +28,14 @@ pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<Built
     let staging = stage.store().staging()?;
     let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
-    let owner = resolve_user(&root, user)?;
+    let (uid, gid) = owner(stage, &root, user)?;
     let attributes = {
         let lower = stage.lower();
         let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
         let mtime = stage.settings().epoch.map(|epoch| (epoch, 0));
         let meta = Meta {
-            uid: owner.uid,
-            gid: owner.gid,
+            uid,
+            gid,
             mtime,
             ..Meta::root_owned(0o755)
         };
@@ -44,6 +44,16 @@ pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<Built
     };
     let upper = workspace.finish()?;
     stage.commit(staging, &upper, attributes)
+}
+
+/// Whose the directories will be. USER is read as `--chown` is, not as for RUN: nobody runs here, so
+/// that a name which is not listed is 0, and a number is its own group, too.
+fn owner(stage: &Stage<'_>, root: &RootDir, user: &str) -> Result<(u32, u32)> {
+    if user.is_empty() {
+        return Ok((0, 0));
+    }
+    let root = Some(root).filter(|_| !stage.stack().is_empty());
+    Ok(resolve_chown(root, user)?)
 }
 
 /// Makes what is missing of `path` and its parents.

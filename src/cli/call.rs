@@ -16,11 +16,14 @@ use super::table;
 use crate::context::IgnoreFile;
 use crate::dockerfile::{self, Dockerfile, render};
 use crate::image::Platform;
-use crate::lint::{self, Checked, Outline, Parameter, Request};
+use crate::lint::{self, Checked, Finding, Outline, Parameter, Request};
 use crate::plan::{Plan, PlanOptions};
 
 /// What a check with findings ends with, as docker's does.
 const FINDINGS: u8 = 1;
+
+/// So many findings of a file are shown with their lines, any further on one line each.
+const WITH_LINES: usize = 100;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,9 +215,8 @@ fn show_findings(files: &[Checked], out: &mut dyn Write) -> Result<()> {
     let color = std::io::stdout().is_terminal();
     let (mut warnings, mut errors) = (0, 0);
     for file in files {
-        for finding in &file.findings {
-            let text = render(&finding.diagnostic(), &file.name, &file.text, color);
-            writeln!(out, "{text}\n").context("cannot write to stdout")?;
+        for shown in findings_text(&file.findings, &file.name, &file.text, color) {
+            writeln!(out, "{shown}").context("cannot write to stdout")?;
         }
         warnings += file.findings.len();
         errors += file.errors.len();
@@ -236,6 +238,22 @@ fn show_findings(files: &[Checked], out: &mut dyn Write) -> Result<()> {
         files => count(files.len(), "file"),
     };
     writeln!(out, "checked {checked}: {told}").context("cannot write to stdout")
+}
+
+/// Findings as people read them; many are not shown with their lines, which takes its time.
+pub(super) fn findings_text<'a>(
+    findings: &'a [Finding],
+    name: &'a str,
+    text: &'a str,
+    color: bool,
+) -> impl Iterator<Item = String> + 'a {
+    findings.iter().enumerate().map(move |(index, finding)| {
+        if index < WITH_LINES {
+            format!("{}\n", render(&finding.diagnostic(), name, text, color))
+        } else {
+            format!("{name}: {}", finding.summary())
+        }
+    })
 }
 
 /// `no warnings`, `1 warning`, `2 warnings`.
@@ -310,6 +328,26 @@ fn show_targets(dockerfile: &Dockerfile, out: &mut dyn Write) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_findings_are_told_on_a_line_each() {
+        let source = SourceText {
+            name: "f".into(),
+            text: format!("FROM a\n{}", "MAINTAINER x\n".repeat(WITH_LINES + 2)),
+        };
+        let file = check_file(source, &PlanOptions::default(), None);
+        let shown: Vec<String> =
+            findings_text(&file.findings, &file.name, &file.text, false).collect();
+        assert_eq!(shown.len(), WITH_LINES + 2);
+        assert!(
+            shown[WITH_LINES - 1].contains("f:101:1"),
+            "{}",
+            shown[WITH_LINES - 1]
+        );
+        let last = &shown[WITH_LINES + 1];
+        assert!(last.starts_with("f: MaintainerDeprecated: "), "{last}");
+        assert!(last.ends_with("(line 103)"), "{last}");
+    }
 
     #[test]
     fn calls() {

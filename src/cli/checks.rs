@@ -6,11 +6,11 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::call::count;
+use super::call::{count, findings_text};
 use super::report::{Diagnostics, SourceText};
 use crate::build::SeenBases;
 use crate::context::IgnoreFile;
-use crate::dockerfile::{Dockerfile, InstructionKind, nearest, render};
+use crate::dockerfile::{Dockerfile, InstructionKind, nearest};
 use crate::lint::{self, Report, Request};
 use crate::plan::{Plan, PlanOptions};
 use crate::progress::Progress;
@@ -72,9 +72,9 @@ impl Checks<'_> {
         }
         let color = std::io::stderr().is_terminal();
         eprintln!("{} found:", count(report.findings.len(), "warning"));
-        for finding in &report.findings {
-            let (name, text) = (&self.source.name, &self.source.text);
-            eprintln!("{}", render(&finding.diagnostic(), name, text, color));
+        let (name, text) = (&self.source.name, &self.source.text);
+        for shown in findings_text(&report.findings, name, text, color) {
+            eprintln!("{shown}");
         }
     }
 }

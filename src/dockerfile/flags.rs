@@ -46,9 +46,10 @@ impl Flags {
         Ok(flags)
     }
 
-    /// The value of a flag given at most once.
+    /// The value of a flag given at most once; an empty one is as none.
     pub fn text(&self, name: &str) -> Option<Spanned<String>> {
-        self.list(name).into_iter().next()
+        let value = self.list(name).into_iter().next()?;
+        Some(value).filter(|value| !value.value.is_empty())
     }
 
     /// All values of a flag.
@@ -92,7 +93,7 @@ fn checked(
 ) -> Result<String, Diagnostic> {
     let error = |message| Err(Diagnostic::error(DiagnosticKind::Flag, span, message));
     match (takes, value) {
-        (_, Some("")) => error(format!("flag --{name} has an empty value")),
+        (Takes::Bool | Takes::List, Some("")) => error(format!("flag --{name} has an empty value")),
         (Takes::Bool, None) => Ok("true".into()),
         (Takes::Bool, Some(value)) => match value.to_ascii_lowercase().as_str() {
             lower @ ("true" | "false") => Ok(lower.to_owned()),
@@ -129,6 +130,7 @@ mod tests {
         assert!(flags.bool("link").unwrap().value);
         assert_eq!(flags.list("exclude")[1].value, "b=c");
         assert_eq!(flags.text("from"), None);
+        assert_eq!(read(&["--from="]).unwrap().text("from"), None);
         assert!(!read(&["--link=FALSE"]).unwrap().bool("link").unwrap().value);
     }
 
@@ -138,7 +140,8 @@ mod tests {
             (&["--form=x"][..], "did you mean --from?"),
             (&["--from=a", "--from=b"], "given twice"),
             (&["--from"], "needs a value"),
-            (&["--from="], "empty value"),
+            (&["--from=", "--from=a"], "given twice"),
+            (&["--exclude="], "empty value"),
             (&["--link="], "empty value"),
             (&["--link=1"], "true or false"),
         ] {

@@ -1,7 +1,8 @@
 //! Names of users and groups, looked up in a root file system's own `passwd` and `group`.
 //!
 //! `USER` (spec S9) and `--chown` (spec S6) read the same files by different rules: an unknown name
-//! ends a `RUN`, and is 0 in `--chown`. Both refuse a file that is not regular or is too large, and
+//! ends a `RUN`, and is 0 in `--chown` and for the directories of `WORKDIR`. A number is an id, even
+//! where somebody has it for a name. Both refuse a file that is not regular or is too large, and
 //! an id beyond 2³¹-1, which some runtimes take for root.
 
 use std::io::{self, Read};
@@ -109,7 +110,8 @@ pub fn resolve_user(root: &RootDir, spec: &str) -> Result<UserIds, UserError> {
     let users = users(root, spec)?;
     let wanted = number(user, spec)?;
     let found = users.iter().find(|entry| match wanted {
-        Some(uid) => entry.uid == uid || entry.name == user,
+        // A number is never a name, even if somebody is called that.
+        Some(uid) => entry.uid == uid,
         None if user.is_empty() => entry.uid == 0,
         None => entry.name == user,
     });
@@ -346,6 +348,7 @@ mod tests {
             ("1000", Some((1000, 1001, &[10, 44, 1001]))),
             ("1000:1001", Some((1000, 1001, &[1001]))),
             ("4242", Some((4242, 0, &[0]))),
+            ("77", Some((77, 0, &[0]))),
             ("4242:7", Some((4242, 7, &[7]))),
             ("app:web", Some((1000, 1002, &[1002]))),
             ("app:5", Some((1000, 5, &[5]))),

@@ -14,7 +14,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::{Stop, device, place, step};
 use crate::inroot;
-use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_readonly, tmpfs};
+use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, set_readonly, tmpfs};
 use crate::sys;
 use crate::wire::{Failure, Job, MountJob, MountKind};
 
@@ -86,7 +86,7 @@ fn proc_mount(job: &Job) -> Result<OwnedFd, Stop> {
         };
     }
     let proc = clone_tree(CWD, "/proc", true).map_err(step("bind the outer /proc"))?;
-    set_readonly(proc.as_fd(), true).map_err(step("make /proc read-only"))?;
+    set_inert(proc.as_fd()).map_err(step("make /proc read-only"))?;
     Ok(proc)
 }
 
@@ -100,7 +100,7 @@ fn sysfs(job: &Job) -> std::io::Result<OwnedFd> {
         }
     }
     let bound = clone_tree(CWD, "/sys", true)?;
-    set_readonly(bound.as_fd(), true)?;
+    set_inert(bound.as_fd())?;
     Ok(bound)
 }
 
