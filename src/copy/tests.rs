@@ -518,7 +518,7 @@ fn s2_inline_files() {
             name: "name",
             content: crate::layer::Content::Reader(&mut &b"a\r\n"[..]),
             mode: 0o644,
-            mtime: 7,
+            mtime: NOW,
         }
         .write(&mut target, dest, &workdir, &options())
         .unwrap();
