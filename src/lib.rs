@@ -2,7 +2,7 @@
 //!
 //! Each module is a room of the house; `docs/design.md` says what each owns and which way data
 //! flows. From the top: [`cli`], [`output`], [`build`], [`transfer`], [`registry`], [`fetch`],
-//! [`http`], [`plan`], [`dockerfile`], [`copy`], [`context`], [`cache`], [`store`], [`layer`], [`image`], [`rootfs`],
+//! [`http`], [`lint`], [`plan`], [`dockerfile`], [`copy`], [`context`], [`cache`], [`store`], [`layer`], [`image`], [`rootfs`],
 //! [`progress`].
 
 pub mod build;
@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod http;
 pub mod image;
 pub mod layer;
+pub mod lint;
 pub mod output;
 pub mod plan;
 pub mod progress;

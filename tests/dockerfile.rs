@@ -1,6 +1,6 @@
 //! Golden tests: `tests/dockerfile/NAME/{Dockerfile,expected}` is planned and every needed stage
-//! evaluated (each image stands for an empty one); `tests/dockerfile/negative/NAME` must fail with
-//! the rendered diagnostics. `UPDATE_EXPECTED=1` rewrites what is expected.
+//! evaluated (each image stands for an empty one), and checked; `tests/dockerfile/negative/NAME` must
+//! fail with the rendered diagnostics. `UPDATE_EXPECTED=1` rewrites what is expected.
 //!
 //! Beside the Dockerfile may lie `args`: one `name=value` a line, `--target=NAME` among them.
 
@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use lapstrake::dockerfile::{Diagnostic, parse, render};
 use lapstrake::image::{ImageConfig, Platform};
+use lapstrake::lint::{Request, check};
 use lapstrake::plan::{Base, Plan, PlanOptions, StageState, StepKind};
 
 fn folders(root: &Path) -> Vec<PathBuf> {
@@ -72,8 +73,22 @@ fn evaluate(text: &str, options: &PlanOptions) -> Result<String, Vec<Diagnostic>
         }
         done.insert(stage.index, state);
     }
-    for warning in plan.warnings() {
-        writeln!(out, "{}", render(warning, "Dockerfile", text, false)).unwrap();
+    let dockerfile = parse(text)?;
+    let request = Request {
+        dockerfile: &dockerfile,
+        options,
+        plan: Some(&plan),
+        all_stages: false,
+        ignore: None,
+        bases: &|_, _| None,
+    };
+    for finding in check(&request).map_err(|error| vec![error])?.findings {
+        writeln!(
+            out,
+            "{}",
+            render(&finding.diagnostic(), "Dockerfile", text, false)
+        )
+        .unwrap();
     }
     for name in plan.unused_build_args() {
         writeln!(out, "unused build argument {name}").unwrap();
@@ -81,7 +96,7 @@ fn evaluate(text: &str, options: &PlanOptions) -> Result<String, Vec<Diagnostic>
     Ok(out)
 }
 
-fn check(folder: &Path, found: &str) -> Option<String> {
+fn compare(folder: &Path, found: &str) -> Option<String> {
     let path = folder.join("expected");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::write(&path, found).unwrap();
@@ -104,7 +119,7 @@ fn goldens() {
         .filter_map(|folder| {
             let text = std::fs::read_to_string(folder.join("Dockerfile")).unwrap();
             match evaluate(&text, &options(folder)) {
-                Ok(found) => check(folder, &found),
+                Ok(found) => compare(folder, &found),
                 Err(errors) => Some(format!("{}: {errors:?}", folder.display())),
             }
         })
@@ -130,7 +145,7 @@ fn negative_goldens() {
                     let shown = errors
                         .iter()
                         .map(|error| render(error, "Dockerfile", &text, false));
-                    check(folder, &shown.map(|text| text + "\n").collect::<String>())
+                    compare(folder, &shown.map(|text| text + "\n").collect::<String>())
                 }
             }
         })

@@ -25,6 +25,24 @@ pub(super) struct Base {
 
 type Key = (String, String);
 
+/// The configurations of the images that a build has used so far, by reference and platform.
+#[derive(Debug, Default)]
+pub struct SeenBases(Mutex<HashMap<Key, ImageConfig>>);
+
+impl SeenBases {
+    /// The configuration, if the image was used.
+    pub fn get(&self, reference: &str, platform: &Platform) -> Option<ImageConfig> {
+        let key = (reference.to_owned(), platform.to_string());
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&key).cloned()
+    }
+
+    fn add(&self, key: Key, config: &ImageConfig) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(key, config.clone());
+    }
+}
+
 /// The images of a build, by reference and platform.
 #[derive(Default)]
 pub(super) struct Bases {
@@ -44,14 +62,18 @@ impl Bases {
         let (slot, is_first) = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             let is_first = !slots.contains_key(&key);
-            (Arc::clone(slots.entry(key).or_default()), is_first)
+            let slot = Arc::clone(slots.entry(key.clone()).or_default());
+            (slot, is_first)
         };
         if !is_first {
             return Ok(slot.wait()?);
         }
         let made = make(env, reference, platform, name);
         match &made {
-            Ok(base) => slot.set(Arc::clone(base)),
+            Ok(base) => {
+                env.seen.add(key, &base.config);
+                slot.set(Arc::clone(base));
+            }
             Err(_) => slot.abandon(),
         }
         made
@@ -74,11 +96,6 @@ fn make(
     let shown = env.progress.start(name);
     let tell = |event| tell(&shown, &event);
     let (image, stack) = bring(env, reference, platform, &tell)?;
-    if !platform.accepts(&image.platform()) {
-        let found = image.platform();
-        env.progress
-            .warn(&format!("{reference} is for {found}, not for {platform}"));
-    }
     shown.finish(Outcome::Done);
     let layers = stack
         .layers()

@@ -32,6 +32,7 @@ mod stage;
 mod supported;
 mod workdir;
 
+pub use bases::SeenBases;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
@@ -41,6 +42,8 @@ pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 
 use std::collections::BTreeMap;
+
+use anyhow::Result;
 
 use crate::context::Context;
 use crate::image::Platform;
@@ -66,6 +69,11 @@ pub struct Environment<'a> {
     pub progress: &'a Progress,
     /// Ends the build.
     pub cancel: &'a Cancel,
+    /// What the base images turned out to be.
+    pub seen: &'a SeenBases,
+    /// Asked when the base images of the stages are there and nothing was executed; its error ends
+    /// the build. Without it, stages do not wait for each other's base.
+    pub before_steps: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
     /// What the flags say.
     pub settings: Settings,
 }

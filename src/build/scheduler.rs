@@ -11,9 +11,9 @@ use super::cancel::{Cancelled, Why};
 use super::image::{BuiltImage, finish_history};
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
-use super::supported;
+use super::{StepFailed, supported};
 use crate::cache::FileDigests;
-use crate::plan::Plan;
+use crate::plan::{Base, Plan};
 
 /// Where an index tells when an image was made; only a build with a fixed time does (S11).
 const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
@@ -79,6 +79,10 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
         slots: Mutex::new(slots),
     };
+    if let Some(agree) = env.before_steps {
+        fetch_bases(&shared)?;
+        agree()?;
+    }
     let first_failure = Mutex::new(None);
     std::thread::scope(|scope| {
         for stage in plan.stages() {
@@ -116,6 +120,27 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         Some(error) => Err(error),
         None => Ok(result(env, shared.stage(plan.target())?)),
     }
+}
+
+/// Fetches what the stages begin with, before any of them does.
+fn fetch_bases(shared: &Shared<'_>) -> Result<()> {
+    for stage in shared.plan.stages() {
+        if let Base::Image {
+            reference,
+            platform,
+        } = &stage.base
+        {
+            let label = stage::label(stage);
+            let name = format!("[{label}] {}", stage::summary(&stage.from));
+            let base = shared.bases.get(shared.env, reference, platform, &name);
+            base.map_err(|source| StepFailed {
+                name,
+                span: stage.from.span,
+                source,
+            })?;
+        }
+    }
+    Ok(())
 }
 
 impl Shared<'_> {

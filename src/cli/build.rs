@@ -1,23 +1,27 @@
 //! `lapstrake build`.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::build_args::{BuildArgs, ProgressArg};
+use super::checks::{self, Checks};
 use super::deliver::{self, Delivered};
 use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, annotation, granted, kept, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Fetching, Settings, Why};
-use crate::dockerfile;
+use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
+use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
+use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
+/// The agent of `--ssh` that git is given.
+const DEFAULT_AGENT: &str = "default";
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
@@ -25,15 +29,25 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 ///
 /// # Errors
 /// Every way in which a build can fail; the metadata file, if one was asked for, tells of it.
-pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
-    let result = build(args, app, out);
-    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
-        metadata::write_failure(path, error)?;
+pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<u8> {
+    if let Some(question) = args.question() {
+        return call::run(question, args, out);
     }
-    result
+    let mut warnings = Vec::new();
+    let result = build(args, app, &mut warnings, out);
+    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
+        metadata::write_failure(path, error, &warnings)?;
+    }
+    result.map(|()| 0)
 }
 
-fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
+/// Builds; `warnings` is what the checks found, for the metadata file.
+fn build(
+    args: &BuildArgs,
+    app: &App,
+    warnings: &mut Vec<Value>,
+    out: &mut dyn Write,
+) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args, &outputs)?;
@@ -51,25 +65,45 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
     let network = app.network()?;
+    let secrets = settings.secrets.clone();
+    let secret = |name: &str| secrets.get(name).and_then(Secret::text);
+    let agent = settings.agents.get(DEFAULT_AGENT);
     let fetching = Fetching {
         store: &store,
         network: &network,
-        secret: &|_| None,
-        ssh_agent: std::env::var_os("SSH_AUTH_SOCK").map(Into::into),
+        secret: &secret,
+        ssh_agent: agent.map(|agent| agent.socket.clone()),
         progress: &progress,
         cancel: &cancel,
     };
-    let (context, source) = input.open(args, &fetching, &entered.ids)?;
-    let named = named::opened(named, &fetching, &entered.ids);
-    let fetching = Fetching {
-        ssh_agent: None,
-        ..fetching
+    // What the caller names may be fetched as the caller; what a Dockerfile names only with --ssh.
+    let own = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+    let callers = Fetching {
+        ssh_agent: fetching.ssh_agent.clone().or(own),
+        store: &store,
+        network: &network,
+        secret: &secret,
+        progress: &progress,
+        cancel: &cancel,
     };
-    let plan = match early {
-        Some(plan) => plan,
+    let (context, source) = input.open(args, &callers, &entered.ids)?;
+    let named = named::opened(named, &callers, &entered.ids);
+    let (dockerfile, plan) = match early {
+        Some(read) => read,
         None => read(&source)?,
     };
     let registries = app.registries()?;
+    let seen = SeenBases::default();
+    let checks = Checks {
+        source: &source,
+        dockerfile: &dockerfile,
+        options: &options,
+        plan: &plan,
+        ignore: context.ignore(),
+        seen: &seen,
+    };
+    let is_fatal = checks.agree(warnings)?;
+    let agree = || checks.agree(&mut Vec::new()).map(drop);
     let env = Environment {
         store: &store,
         remote: &registries,
@@ -79,9 +113,13 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
         named: &named,
         progress: &progress,
         cancel: &cancel,
+        seen: &seen,
+        before_steps: is_fatal.then_some(&agree),
         settings,
     };
-    let image = match build::build(&env, &plan) {
+    let built = build::build(&env, &plan);
+    checks.tell(is_quiet(args), warnings)?;
+    let image = match built {
         Ok(image) => image,
         Err(error) => {
             let help = kept::keep(&env, &error, app.root.as_deref());
@@ -91,11 +129,16 @@ fn build(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<()> {
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
-    tell(args, &delivered, out)
+    tell(args, &delivered, warnings, out)
 }
 
 /// Writes the id file and the metadata file, and stdout's one line.
-fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<()> {
+fn tell(
+    args: &BuildArgs,
+    delivered: &Delivered,
+    warnings: &[Value],
+    out: &mut dyn Write,
+) -> Result<()> {
     if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
         metadata::write_id(path, id.as_str())?;
     }
@@ -112,6 +155,7 @@ fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<
             let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
             value["image.name"] = json!(names.join(","));
         }
+        metadata::add_warnings(&mut value, warnings);
         metadata::write(path, &value)?;
     }
     match &delivered.id {
@@ -124,15 +168,20 @@ fn tell(args: &BuildArgs, delivered: &Delivered, out: &mut dyn Write) -> Result<
     }
 }
 
+fn is_quiet(args: &BuildArgs) -> bool {
+    args.quiet || args.progress == ProgressArg::Quiet
+}
+
 fn progress(args: &BuildArgs) -> Progress {
-    if args.quiet || args.progress == ProgressArg::Quiet {
+    if is_quiet(args) {
         Progress::new(Quiet)
     } else {
         Progress::new(Plain::new(std::io::stderr()))
     }
 }
 
-fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, UsageError> {
+/// The build arguments, with `SOURCE_DATE_EPOCH` of the environment.
+pub(super) fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, UsageError> {
     let mut pairs = Vec::new();
     for text in &args.build_args {
         pairs.extend(values::inherited_pair(
@@ -216,7 +265,8 @@ fn settings(
     })
 }
 
-fn plan_options(
+/// What the plan of a build for `platform` is made from.
+pub(super) fn plan_options(
     args: &BuildArgs,
     build_args: Vec<(String, String)>,
     platform: &Platform,
@@ -232,20 +282,18 @@ fn plan_options(
     }
 }
 
-fn plan(source: &SourceText, options: &PlanOptions, progress: &Progress) -> Result<Plan> {
+fn plan(
+    source: &SourceText,
+    options: &PlanOptions,
+    progress: &Progress,
+) -> Result<(Dockerfile, Plan)> {
     let wrong = |found| Diagnostics::new(source, found);
     let dockerfile = dockerfile::parse(&source.text).map_err(wrong)?;
     let plan = Plan::new(&dockerfile, options).map_err(wrong)?;
-    for warning in plan.warnings() {
-        progress.warn(&warning.message);
-    }
-    for name in plan.unused_build_args() {
-        progress.warn(&format!(
-            "--build-arg {name} is not used: no ARG declares it"
-        ));
-    }
+    checks::note_frontend(&dockerfile, options, progress);
+    checks::warn_unused(&dockerfile, &plan, progress);
     for name in options.build_args_without_effect() {
         progress.warn(&format!("--build-arg {name} has no effect here"));
     }
-    Ok(plan)
+    Ok((dockerfile, plan))
 }

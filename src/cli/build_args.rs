@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::annotation::AnnotationSpec;
+use super::call::Call;
 use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
 use crate::image::{Platform, Reference};
@@ -114,6 +115,14 @@ pub struct BuildArgs {
     #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub ulimits: Vec<String>,
 
+    /// Ask instead of build: check, outline or targets, with ,format=json (check: or sarif)
+    #[arg(long, value_name = "METHOD[,format=FORMAT]", conflicts_with = "check")]
+    pub(super) call: Option<Call>,
+
+    /// Check the Dockerfile and build nothing: short for --call=check
+    #[arg(long)]
+    pub check: bool,
+
     /// Size of /dev/shm for RUN: bytes, or with k, m, g
     #[arg(long, value_name = "SIZE")]
     pub shm_size: Option<String>,
@@ -123,6 +132,18 @@ pub struct BuildArgs {
     /// as https://HOST/NAME.git#REF:DIR
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
+}
+
+impl BuildArgs {
+    /// What is asked for instead of a build, if anything.
+    pub(super) fn question(&self) -> Option<Call> {
+        let call = if self.check {
+            Some(Call::CHECK)
+        } else {
+            self.call
+        };
+        call.filter(|call| !call.is_build())
+    }
 }
 
 /// `--network`.

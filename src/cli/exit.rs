@@ -11,6 +11,8 @@
 //! | 6 | this environment cannot build: no sandbox, no space, no writable store |
 //! | 130, 143 | cancelled by SIGINT, by SIGTERM |
 //!
+//! `lapstrake check` and `build --check` end with 1 when they found warnings and nothing worse.
+//!
 //! `lapstrake run` ends with the status of the process it ran, 125 for its own errors.
 
 use std::process::ExitCode;

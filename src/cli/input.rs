@@ -17,7 +17,7 @@ use super::exit::UsageError;
 use super::remote::{self, Opened};
 use super::report::SourceText;
 use crate::build::{Cancel, Fetching};
-use crate::context::{self, Context, Dockerfile, Stdin, unpack_context};
+use crate::context::{self, Context, Dockerfile, IgnoreFile, Stdin, unpack_context};
 use crate::fetch::RemoteContext;
 use crate::layer::Ids;
 use crate::plan::masked;
@@ -65,7 +65,7 @@ impl Input {
         }
         let remote = remote::parse(&args.context, build_args)?;
         if file_is_stdin {
-            let text = source(STDIN, read_text(io::stdin().lock())?);
+            let text = source(STDIN, read_stdin()?);
             return Ok(match remote {
                 Some(remote) => Self::Remote(remote, Some(text)),
                 None => Self::Directory(None, text),
@@ -105,6 +105,25 @@ impl Input {
             Self::Directory(_, source) | Self::Nothing(source) => Some(source),
             Self::Archive(_) => None,
             Self::Remote(_, source) => source.as_ref(),
+        }
+    }
+
+    /// The Dockerfile without the context but for what its ignore file hides; for questions that
+    /// need no build.
+    ///
+    /// # Errors
+    /// When the Dockerfile would have to be fetched or unpacked.
+    pub(super) fn read_only(self, args: &BuildArgs) -> Result<(Option<IgnoreFile>, SourceText)> {
+        match self {
+            Self::Directory(path, source) => {
+                let context = Context::open_dir(&args.context, path.as_deref())?;
+                Ok((Some(context.ignore().clone()), source))
+            }
+            Self::Nothing(source) | Self::Remote(_, Some(source)) => Ok((None, source)),
+            Self::Archive(_) | Self::Remote(_, None) => Err(usage(
+                "--call reads nothing but the Dockerfile: name a directory, or give it on stdin \
+                 with -f -",
+            )),
         }
     }
 
@@ -195,6 +214,11 @@ fn source(name: &str, text: String) -> SourceText {
 fn found(read: Dockerfile) -> (PathBuf, SourceText) {
     let source = source(&read.path.display().to_string(), read.text);
     (read.path, source)
+}
+
+/// A Dockerfile from stdin.
+pub(super) fn read_stdin() -> Result<String> {
+    read_text(io::stdin().lock())
 }
 
 fn read_text(reader: impl Read) -> Result<String> {

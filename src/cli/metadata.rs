@@ -34,11 +34,18 @@ pub fn write(path: &Path, value: &Value) -> Result<()> {
     replace(path, &text)
 }
 
-/// Writes why a build failed.
+/// Adds what the checks found, in the shape of `--call=check,format=json`, if there is anything.
+pub fn add_warnings(value: &mut Value, warnings: &[Value]) {
+    if !warnings.is_empty() {
+        value["lapstrake.warnings"] = json!(warnings);
+    }
+}
+
+/// Writes why a build failed, and what the checks found.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_failure(path: &Path, error: &anyhow::Error) -> Result<()> {
+pub fn write_failure(path: &Path, error: &anyhow::Error, warnings: &[Value]) -> Result<()> {
     let class = report::classify(error);
     let mut told = json!({
         "class": class.name(),
@@ -55,7 +62,9 @@ pub fn write_failure(path: &Path, error: &anyhow::Error) -> Result<()> {
             Ended::Signal(signal) => told["signal"] = json!(signal),
         }
     }
-    write(path, &json!({ "lapstrake.error": told }))
+    let mut value = json!({ "lapstrake.error": told });
+    add_warnings(&mut value, warnings);
+    write(path, &value)
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -99,7 +108,7 @@ mod tests {
             output: vec![],
             kept: None,
         };
-        write_failure(&path, &anyhow::Error::new(failed)).unwrap();
+        write_failure(&path, &anyhow::Error::new(failed), &[]).unwrap();
         let told: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(told["lapstrake.error"]["class"], "run");
         assert_eq!(told["lapstrake.error"]["status"], 7);

@@ -3,6 +3,9 @@
 mod annotation;
 mod build;
 mod build_args;
+mod call;
+mod check;
+mod checks;
 mod deliver;
 mod exit;
 mod files;
@@ -18,6 +21,7 @@ mod logout;
 mod metadata;
 mod named;
 mod output_spec;
+mod parse;
 mod prune;
 mod pull;
 mod push;
@@ -92,6 +96,8 @@ enum Command {
     Save(save::Args),
     Import(import::Args),
     Prune(prune::Args),
+    Check(check::Args),
+    Parse(parse::Args),
     Login(login::Args),
     Logout(logout::Args),
     /// Print the version
@@ -168,8 +174,9 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
     let out = &mut std::io::stdout().lock();
+    let mut code = 0;
     match &cli.command {
-        Command::Build(args) => build::run(args, app, out)?,
+        Command::Build(args) => code = build::run(args, app, out)?,
         Command::Run(args) => return run::run(args, app),
         Command::Pull(args) => pull::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Push(args) => push::run(args, &app.images()?, &app.registries()?, out)?,
@@ -181,10 +188,12 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Save(args) => save::run(args, &app.images()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
         Command::Prune(args) => prune::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Check(args) => code = check::run(args, out)?,
+        Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,
         Command::Logout(args) => logout::run(args)?,
         Command::Version => writeln!(out, "lapstrake {}", env!("CARGO_PKG_VERSION"))?,
     }
     out.flush().context("cannot write to stdout")?;
-    Ok(0)
+    Ok(code)
 }

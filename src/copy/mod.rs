@@ -11,6 +11,7 @@ mod contents;
 mod digest;
 mod error;
 mod expand;
+mod literal;
 mod select;
 
 use std::io;
@@ -19,7 +20,8 @@ use std::path::Path;
 pub use apply::{CopyReport, LooseFile};
 pub use chmod::{Chmod, ChmodError};
 pub use error::CopyError;
-pub use select::{Selection, select, select_path};
+pub use literal::{Difference, Tree, select_path};
+pub use select::{Selection, select};
 
 use crate::context::{Context, IgnoreFile};
 use crate::layer::Attr;

@@ -4,7 +4,7 @@
 //! the source's root; links found while walking a directory are kept as links. Entries come in
 //! bytewise order of the names in each directory, a directory before what is in it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -64,30 +64,14 @@ pub(super) struct Hit {
 #[derive(Clone, Debug)]
 pub struct Selection {
     pub(super) hits: Vec<Hit>,
-    /// Whether the disk under the source shows something else: entries that were left out, owners
-    /// that do not count.
-    pub(super) altered: bool,
 }
 
 impl Selection {
     /// One selection for each thing that was named or matched, in order: `ADD` looks at each.
     pub fn into_hits(self) -> impl Iterator<Item = Selection> {
-        let altered = self.altered;
-        self.hits.into_iter().map(move |hit| Selection {
-            hits: vec![hit],
-            altered,
-        })
-    }
-
-    /// Whether the files on the disk under the source are exactly those selected, with the owners
-    /// that a copy of them would have.
-    pub fn is_as_on_disk(&self) -> bool {
-        !self.altered
-    }
-
-    /// The name of what was selected first, as it is in a destination that is a directory.
-    pub fn name(&self) -> &OsStr {
-        self.hits.first().map_or(OsStr::new(""), |hit| &hit.name)
+        self.hits
+            .into_iter()
+            .map(|hit| Selection { hits: vec![hit] })
     }
 
     /// The file, if a single regular file was selected.
@@ -124,31 +108,17 @@ pub fn select(
             selector.plain(pattern, &mut hits)?;
         }
     }
-    Ok(selector.selection(hits))
+    Ok(Selection { hits })
 }
 
-/// Selects what `path`, in which nothing is a wildcard, leads to.
-///
-/// # Errors
-/// As [`select`].
-pub fn select_path(source: &Source<'_>, path: &str) -> Result<Selection, CopyError> {
-    let selector = Selector::new(source, IgnoreFile::default());
-    let at = RootPath::new(path);
-    let hit = match selector.filter().verdict(&at).prune {
-        true => None,
-        false => selector.hit(path, &at, &|_| false)?.flatten(),
-    };
-    match hit {
-        Some(hit) => Ok(selector.selection(vec![hit])),
-        None => Err(selector.missing(path, &at)),
-    }
-}
-
-struct Selector<'s> {
+pub(super) struct Selector<'s> {
     source: &'s Source<'s>,
     exclude: IgnoreFile,
     no_filter: IgnoreFile,
-    altered: Cell<bool>,
+    /// What was left out, relative to what is selected; only the topmost of what was.
+    pub(super) hidden: RefCell<Vec<RootPath>>,
+    /// Whether owners on the disk are not those that count.
+    pub(super) foreign: Cell<bool>,
 }
 
 /// What is known of a directory whose entries are being listed.
@@ -160,23 +130,17 @@ struct Place {
 }
 
 impl<'s> Selector<'s> {
-    fn new(source: &'s Source<'s>, exclude: IgnoreFile) -> Self {
+    pub(super) fn new(source: &'s Source<'s>, exclude: IgnoreFile) -> Self {
         Self {
             source,
             exclude,
             no_filter: IgnoreFile::default(),
-            altered: Cell::new(false),
+            hidden: RefCell::default(),
+            foreign: Cell::new(false),
         }
     }
 
-    fn selection(&self, hits: Vec<Hit>) -> Selection {
-        Selection {
-            hits,
-            altered: self.altered.get(),
-        }
-    }
-
-    fn filter(&self) -> &IgnoreFile {
+    pub(super) fn filter(&self) -> &IgnoreFile {
         self.source.filter.unwrap_or(&self.no_filter)
     }
 
@@ -207,7 +171,7 @@ impl<'s> Selector<'s> {
     }
 
     /// The hit at `path`; `None` when the filter hides it, `Some(None)` when `--exclude` does.
-    fn hit(
+    pub(super) fn hit(
         &self,
         pattern: &str,
         path: &RootPath,
@@ -362,14 +326,14 @@ impl<'s> Selector<'s> {
             let filter = self.filter().enter(&place.filter, &path);
             let exclude = self.exclude.enter(&place.exclude, &relative);
             if filter.prune || exclude.prune {
-                self.altered.set(true);
+                self.hidden.borrow_mut().push(relative);
                 continue;
             }
             let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| self.failed("look at", &path, error.into()))?;
             let hidden = filter.excluded || exclude.excluded;
             if hidden && !is_directory(&stat) {
-                self.altered.set(true);
+                self.hidden.borrow_mut().push(relative);
                 continue;
             }
             let Some(entry) = self.entry(&path, relative.clone(), &stat, &dir, &name, &name)?
@@ -397,8 +361,9 @@ impl<'s> Selector<'s> {
             }
             // A hidden directory shows only when something below it is kept.
             if hidden && entries.len() == before {
-                self.altered.set(true);
-                entries.pop();
+                let popped = entries.pop();
+                let mut hidden = self.hidden.borrow_mut();
+                hidden.extend(popped.map(|entry| entry.relative));
             }
         }
         Ok(())
@@ -430,7 +395,7 @@ impl<'s> Selector<'s> {
         let mut truth = Truth::new(stat, recorded.as_ref());
         let in_context = matches!(self.source.owners, SourceOwners::Context);
         if in_context && (truth.uid, truth.gid) != (0, 0) {
-            self.altered.set(true);
+            self.foreign.set(true);
             (truth.uid, truth.gid) = (0, 0);
         }
         let kind = match truth.file_type() {
@@ -484,7 +449,7 @@ impl<'s> Selector<'s> {
     }
 
     /// The error for a source that is not there, or is there but excluded.
-    fn missing(&self, pattern: &str, path: &RootPath) -> CopyError {
+    pub(super) fn missing(&self, pattern: &str, path: &RootPath) -> CopyError {
         let exists = self.source.root.resolve(path, Follow::Yes).is_ok();
         if exists && let Some(filter) = self.source.filter_path {
             return CopyError::Excluded {

@@ -218,6 +218,7 @@ impl Argument<'_> {
             return Ok(vec![KeyValue {
                 key: key.owned(),
                 value: value.owned(),
+                legacy: true,
             }]);
         }
         words.into_iter().map(|word| self.pair(word)).collect()
@@ -241,6 +242,7 @@ impl Argument<'_> {
         Ok(KeyValue {
             key: word.slice(0..at).owned(),
             value: word.from(at + 1).owned(),
+            legacy: false,
         })
     }
 
@@ -398,6 +400,11 @@ impl Argument<'_> {
                 command: self.command(rest)?,
                 options: healthcheck_options(flags)?,
             },
+            ("", _) => {
+                return Err(self
+                    .error("HEALTHCHECK needs CMD or NONE")
+                    .hint("HEALTHCHECK [flags] CMD command, or HEALTHCHECK NONE"));
+            }
             _ => {
                 let message = match kind.text {
                     "" => "HEALTHCHECK needs CMD or NONE".to_owned(),

@@ -91,7 +91,7 @@ pub(super) fn read_heredoc(word: Part<'_>) -> Option<Heredoc> {
         return None;
     }
     let name = without_quotes(rest)?;
-    if name.is_empty() || name.chars().any(char::is_whitespace) {
+    if name.is_empty() {
         return None;
     }
     let descriptor = match &word.text[..digits] {
@@ -161,7 +161,7 @@ mod tests {
     fn s2_which_words_open_a_heredoc() {
         for (line, expected) in [
             ("RUN cat <<EOF", vec![("EOF", false, true)]),
-            ("RUN <<-'E F' cat", vec![]),
+            ("RUN <<-'E F' cat", vec![("E F", true, false)]),
             ("RUN <<-'EF' cat", vec![("EF", true, false)]),
             (
                 "RUN cat 3<<\"A\"B <<C",

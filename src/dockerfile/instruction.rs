@@ -37,8 +37,15 @@ pub struct Instruction {
     pub keyword: Spanned<String>,
     /// The whole instruction as written, continuation lines joined, without heredoc bodies.
     pub text: String,
+    /// The flags as words, `--name` or `--name=value`, without quotes and escapes.
+    pub flags: Vec<Spanned<String>>,
     /// The heredocs, in order.
     pub heredocs: Vec<Heredoc>,
+    /// The comment lines directly above it, without `#` and the blanks around the text; directives
+    /// are none.
+    pub comments: Vec<Spanned<String>>,
+    /// Where blank lines stand inside its continuation.
+    pub blank_lines: Vec<Span>,
     /// What it says.
     pub kind: InstructionKind,
     /// The trigger's text if this is no instruction of the file but an `ONBUILD` trigger; spans
@@ -114,6 +121,18 @@ pub struct KeyValue {
     pub key: Spanned<String>,
     /// The value.
     pub value: Spanned<String>,
+    /// Whether it was written in the old form, `key value`.
+    pub legacy: bool,
+}
+
+impl Instruction {
+    /// What the comments above say of the stage or argument `name`: the text after the name, of the
+    /// first that begins with it (S1).
+    pub fn description(&self, name: &str) -> Option<&str> {
+        let texts = self.comments.iter().map(|comment| comment.value.as_str());
+        let after = texts.filter_map(|text| text.strip_prefix(name)?.strip_prefix(' '));
+        after.map(str::trim).find(|text| !text.is_empty())
+    }
 }
 
 /// The command of `RUN`, `CMD`, `ENTRYPOINT` or `HEALTHCHECK CMD`. Never expanded by a builder.

@@ -6,6 +6,7 @@
 mod arguments;
 mod diagnostic;
 mod directive;
+mod dump;
 mod duration;
 mod excerpt;
 pub mod expand;
@@ -15,6 +16,7 @@ mod instruction;
 mod mount;
 mod parse;
 mod pattern;
+mod position;
 mod render;
 mod span;
 mod split;
@@ -23,6 +25,7 @@ mod tests;
 
 pub use diagnostic::{Diagnostic, DiagnosticKind, Label, Severity, nearest};
 pub use directive::Directives;
+pub use dump::{dump, normalised};
 pub use heredoc::Heredoc;
 pub use instruction::{
     Add, ArgItem, CommandLine, From, Healthcheck, HealthcheckOptions, InlineSource, Instruction,
@@ -30,5 +33,6 @@ pub use instruction::{
 };
 pub use mount::{Mount, MountFlag, MountKind, Sharing, csv_fields};
 pub use parse::{Dockerfile, parse, parse_onbuild_trigger};
+pub use position::Positions;
 pub use render::render;
 pub use span::{Lines, Span, Spanned};

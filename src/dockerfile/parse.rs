@@ -2,11 +2,11 @@
 
 use super::arguments::{Argument, parse_argument};
 use super::diagnostic::{Diagnostic, DiagnosticKind};
-use super::directive::{Directives, read_directives};
+use super::directive::{Directives, foreign_syntax, read_directives};
 use super::flags::Flags;
 use super::heredoc::{Heredoc, find_heredocs};
 use super::instruction::{Instruction, InstructionKind, KEYWORDS, OnBuild};
-use super::span::{Joined, Lines, Part, Span};
+use super::span::{Joined, Lines, Part, Span, Spanned};
 use super::split::{Head, json_strings, split_head};
 
 /// The longest line, without its newline.
@@ -19,8 +19,6 @@ pub struct Dockerfile {
     pub directives: Directives,
     /// Its instructions, in order; the first that is not `ARG` is `FROM`.
     pub instructions: Vec<Instruction>,
-    /// Advice.
-    pub warnings: Vec<Diagnostic>,
 }
 
 /// Parses a Dockerfile. The error holds everything that is wrong, in the order of the file.
@@ -28,6 +26,7 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     let start = if text.starts_with('\u{feff}') { 3 } else { 0 };
     let directives = read_directives(&text[start..], start).map_err(|error| vec![error])?;
     let mut reader = Reader::new(text, start, directives.escape);
+    reader.directives_end = directives.end;
     let mut instructions = Vec::new();
     let mut errors = Vec::new();
     while let Some(result) = reader.next_instruction() {
@@ -38,14 +37,16 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<Diagnostic>> {
     }
     errors.extend(check_order(&instructions, errors.is_empty(), text));
     if errors.is_empty() {
-        Ok(Dockerfile {
+        return Ok(Dockerfile {
             directives,
             instructions,
-            warnings: reader.warnings,
-        })
-    } else {
-        Err(errors)
+        });
     }
+    if let (Some(frontend), Some(first)) = (foreign_syntax(&text[start..]), errors.first_mut()) {
+        let hint = format!("the file is written for {frontend}; only Dockerfiles can be read");
+        first.hints.push(hint);
+    }
+    Err(errors)
 }
 
 /// Parses the text of an `ONBUILD` trigger from an image's configuration.
@@ -154,10 +155,13 @@ struct Reader<'a> {
     /// The number of the line last read.
     number: usize,
     escape: char,
-    warnings: Vec<Diagnostic>,
     /// What is wrong with a line of the instruction being read: told in place of it, so that the rest
     /// of the instruction is not taken for another.
     too_long: Option<Diagnostic>,
+    /// Where the directives end: they are no comments.
+    directives_end: usize,
+    /// The comment lines directly above the line to be read.
+    comments: Vec<Spanned<String>>,
 }
 
 impl<'a> Reader<'a> {
@@ -167,8 +171,9 @@ impl<'a> Reader<'a> {
             at: start,
             number: 0,
             escape,
-            warnings: Vec::new(),
             too_long: None,
+            directives_end: 0,
+            comments: Vec::new(),
         }
     }
 
@@ -198,10 +203,12 @@ impl<'a> Reader<'a> {
         loop {
             let line = self.next_line()?;
             let mut found = None;
-            if !line.is_blank() && !line.is_comment() {
-                let joined = self.join(line);
-                if !joined.text.trim().is_empty() {
-                    found = Some(self.read(&joined, line.number));
+            if line.is_comment() {
+                self.remember(line);
+            } else {
+                let comments = std::mem::take(&mut self.comments);
+                if !line.is_blank() {
+                    found = self.instruction(line, comments);
                 }
             }
             if let Some(error) = self.too_long.take() {
@@ -213,9 +220,43 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Appends continuation lines to `first`.
-    fn join(&mut self, first: Line<'a>) -> Joined {
+    /// The instruction that begins with the line `first`; none in one that is continued to nothing.
+    fn instruction(
+        &mut self,
+        first: Line<'a>,
+        comments: Vec<Spanned<String>>,
+    ) -> Option<Result<Instruction, Diagnostic>> {
+        let (joined, blank_lines) = self.join(first);
+        if joined.text.trim().is_empty() {
+            return None;
+        }
+        let read = self.read(&joined, first.number);
+        Some(read.map(|instruction| Instruction {
+            comments,
+            blank_lines,
+            ..instruction
+        }))
+    }
+
+    /// Keeps the comment `line` for the instruction that may follow.
+    fn remember(&mut self, line: Line<'a>) {
+        if line.offset < self.directives_end {
+            return;
+        }
+        let Some((before, text)) = line.text.split_once('#') else {
+            return;
+        };
+        let lead = before.len() + 1 + (text.len() - text.trim_start().len());
+        let start = line.offset + lead;
+        let text = text.trim();
+        let span = Span::new(start, start + text.len());
+        self.comments.push(Spanned::new(text.to_owned(), span));
+    }
+
+    /// Appends continuation lines to `first`; also gives the places of blank lines among them.
+    fn join(&mut self, first: Line<'a>) -> (Joined, Vec<Span>) {
         let mut joined = Joined::default();
+        let mut blank_lines = Vec::new();
         let lead = first.text.len() - first.text.trim_start().len();
         let (piece, mut more) = continued(&first.text[lead..], self.escape);
         joined.push(piece, first.offset + lead);
@@ -227,17 +268,14 @@ impl<'a> Reader<'a> {
                 continue;
             }
             if line.is_blank() {
-                let span = Span::new(line.offset, line.offset);
-                let warning = Diagnostic::warning(span, "empty continuation line");
-                self.warnings
-                    .push(warning.hint("remove it, or put a comment in its place"));
+                blank_lines.push(Span::new(line.offset, line.offset));
                 continue;
             }
             let (piece, goes_on) = continued(line.text, self.escape);
             joined.push(piece, line.offset);
             more = goes_on;
         }
-        joined
+        (joined, blank_lines)
     }
 
     fn read(&mut self, joined: &Joined, first: usize) -> Result<Instruction, Diagnostic> {
@@ -331,7 +369,7 @@ fn build(
     escape: char,
 ) -> Result<Instruction, Diagnostic> {
     let head = split_head(line, escape);
-    let keyword = head.keyword.text.to_uppercase();
+    let keyword = head.keyword.text.to_ascii_uppercase();
     if let Some(span) = head.open_flag {
         let message = "a quote in this flag is not closed";
         return Err(Diagnostic::error(DiagnosticKind::Flag, span, message));
@@ -351,7 +389,10 @@ fn build(
         lines,
         keyword: head.keyword.owned(),
         text: line.text.to_owned(),
+        flags: head.flags,
         heredocs,
+        comments: Vec::new(),
+        blank_lines: Vec::new(),
         kind,
         trigger: None,
     })

@@ -306,23 +306,9 @@ impl Download<'_> {
             let Some(location) = response.headers().get(LOCATION).filter(|_| leads) else {
                 return Ok(response);
             };
-            url = self.next(&url, location)?;
+            url = redirected(&url, location, self.checksum.is_some())?;
         }
         Err(bad("it redirects too many times"))
-    }
-
-    /// Where a redirect leads. In the clear only what a checksum vouches for is fetched.
-    fn next(&self, from: &Url, location: &HeaderValue) -> Result<Url, FetchErrorKind> {
-        let text = location.to_str().map_err(|_| bad("it redirects nowhere"))?;
-        let mut url = from.join(text).map_err(|_| bad("it redirects nowhere"))?;
-        url.set_fragment(None);
-        match (from.scheme(), url.scheme()) {
-            ("https", "http") if self.checksum.is_none() => Err(bad(
-                "it redirects from https to plain http, which is refused without --checksum",
-            )),
-            (_, "http" | "https") => Ok(url),
-            (_, scheme) => Err(bad(&format!("it redirects to {scheme}:"))),
-        }
     }
 
     fn headers(&self, url: &Url, body: &Body) -> Result<HeaderMap, FetchErrorKind> {
@@ -389,6 +375,20 @@ impl Download<'_> {
     }
 }
 
+/// Where a redirect leads. In the clear only what a checksum vouches for is fetched.
+fn redirected(from: &Url, location: &HeaderValue, is_vouched: bool) -> Result<Url, FetchErrorKind> {
+    let text = location.to_str().map_err(|_| bad("it redirects nowhere"))?;
+    let mut url = from.join(text).map_err(|_| bad("it redirects nowhere"))?;
+    url.set_fragment(None);
+    match (from.scheme(), url.scheme()) {
+        ("https", "http") if !is_vouched => Err(bad(
+            "it redirects from https to plain http, which is refused without --checksum",
+        )),
+        (_, "http" | "https") => Ok(url),
+        (_, scheme) => Err(bad(&format!("it redirects to {scheme}:"))),
+    }
+}
+
 fn mismatch(expected: &Checksum, got: String) -> FetchErrorKind {
     FetchErrorKind::Checksum {
         expected: expected.as_str().to_owned(),
@@ -420,4 +420,27 @@ fn starts_at(response: &Response) -> Option<u64> {
         .next()?
         .parse()
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects() {
+        for (from, location, is_vouched, expected) in [
+            ("http://h/a/b", "c", false, Some("http://h/a/c")),
+            ("http://h/a", "https://g/x#y", false, Some("https://g/x")),
+            ("https://h/a", "//g/x", false, Some("https://g/x")),
+            ("https://h/a", "http://h/a", false, None),
+            ("https://h/a", "http://h/a", true, Some("http://h/a")),
+            ("https://h/a", "ftp://h/a", true, None),
+            ("https://h/a", "data:,x", true, None),
+        ] {
+            let from = Url::parse(from).unwrap();
+            let made = redirected(&from, &HeaderValue::from_static(location), is_vouched);
+            let made = made.ok().map(|url| url.to_string());
+            assert_eq!(made.as_deref(), expected, "{from} {location}");
+        }
+    }
 }

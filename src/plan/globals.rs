@@ -72,10 +72,9 @@ pub(super) fn unused_build_args(
                 if items.iter().any(|item| item.name.value == name))
         })
     };
-    let globals = PlanOptions::default().platform_args("");
     let mut unused: Vec<String> = Vec::new();
     for (name, _) in &options.build_args {
-        let known = PlanOptions::is_predefined(name) || globals.get(name).is_some();
+        let known = PlanOptions::is_predefined(name) || PlanOptions::is_platform_arg(name);
         if !known && !declared(name) && !unused.contains(name) {
             unused.push(name.clone());
         }

@@ -69,6 +69,11 @@ impl PlanOptions {
         Some(value)
     }
 
+    /// Whether `name` is set in the global scope without any `ARG`.
+    pub fn is_platform_arg(name: &str) -> bool {
+        Self::default().platform_args("").get(name).is_some()
+    }
+
     /// The platform arguments, which live in the global scope.
     pub(super) fn platform_args(&self, target_stage: &str) -> Environment {
         let mut globals = Environment::default();

@@ -21,7 +21,6 @@ pub struct Plan {
     pub(super) shared: Arc<Shared>,
     all: Vec<Stage>,
     needed: Vec<Stage>,
-    warnings: Vec<Diagnostic>,
     unused_build_args: Vec<String>,
 }
 
@@ -82,13 +81,7 @@ impl Plan {
     /// Plans `dockerfile`. The error holds everything that is wrong.
     pub fn new(dockerfile: &Dockerfile, options: &PlanOptions) -> Result<Self, Vec<Diagnostic>> {
         let (head, bodies) = split_stages(&dockerfile.instructions);
-        let names = Names {
-            names: bodies.iter().map(|body| body.name()).collect(),
-            contexts: Contexts {
-                list: options.contexts.clone(),
-                platform: Some(options.platform.clone()),
-            },
-        };
+        let names = Names::new(&bodies, options);
         let escape = dockerfile.directives.escape;
         let mut errors = Vec::new();
         let last = names.names.len().saturating_sub(1);
@@ -117,7 +110,6 @@ impl Plan {
         let needed = prune(&all, target);
         check_needed(&needed, &shared.names).unwrap_or_else(|wrong| add_new(&mut errors, wrong));
         let plan = Self {
-            warnings: warnings(dockerfile, &all),
             unused_build_args: unused_build_args(&dockerfile.instructions, options),
             shared,
             all,
@@ -140,6 +132,11 @@ impl Plan {
     /// The stages that the target needs, each after those it depends on.
     pub fn stages(&self) -> &[Stage] {
         &self.needed
+    }
+
+    /// Every stage of the file, needed or not, in order.
+    pub fn all_stages(&self) -> &[Stage] {
+        &self.all
     }
 
     /// The stage at `index` of the file, needed or not (an image's `ONBUILD` may name any).
@@ -190,14 +187,23 @@ impl Plan {
         &self.unused_build_args
     }
 
-    /// Advice.
-    pub fn warnings(&self) -> &[Diagnostic] {
-        &self.warnings
-    }
-
     /// The global arguments, those of the platforms included.
     pub fn globals(&self) -> &Environment {
         &self.shared.globals
+    }
+
+    /// The same for a file that may not be one that can be planned.
+    ///
+    /// # Errors
+    /// Defaults that cannot be expanded.
+    pub fn global_args(
+        dockerfile: &Dockerfile,
+        options: &PlanOptions,
+    ) -> Result<Environment, Vec<Diagnostic>> {
+        let (head, bodies) = split_stages(&dockerfile.instructions);
+        let names = Names::new(&bodies, options);
+        let target = find_target(&names, options).unwrap_or_default();
+        global_args(&head, options, &names, target, dockerfile.directives.escape)
     }
 }
 
@@ -208,6 +214,18 @@ fn add_new(errors: &mut Vec<Diagnostic>, found: Vec<Diagnostic>) {
         .into_iter()
         .filter(|error| !known.contains(&error.span()));
     errors.extend(new);
+}
+
+impl Names {
+    fn new(bodies: &[Body<'_>], options: &PlanOptions) -> Self {
+        Self {
+            names: bodies.iter().map(Body::name).collect(),
+            contexts: Contexts {
+                list: options.contexts.clone(),
+                platform: Some(options.platform.clone()),
+            },
+        }
+    }
 }
 
 /// A `FROM` and what follows it.
@@ -467,26 +485,4 @@ fn inherit_triggers(names: &Names, stages: &mut [Stage]) {
         stages[index].references.extend(found);
         stages[index].collect();
     }
-}
-
-fn warnings(dockerfile: &Dockerfile, stages: &[Stage]) -> Vec<Diagnostic> {
-    let mut warnings = dockerfile.warnings.clone();
-    let mut seen = HashSet::new();
-    for stage in stages {
-        let InstructionKind::From(From {
-            name: Some(name), ..
-        }) = &stage.from.kind
-        else {
-            continue;
-        };
-        if !seen.insert(name.value.as_str()) {
-            let message = format!("stage name {:?} is used twice", name.value);
-            warnings.push(Diagnostic::warning(name.span, message).hint("the last one counts"));
-        }
-        if matches!(name.value.as_str(), "scratch" | "context") {
-            let message = format!("stage name {:?} is reserved", name.value);
-            warnings.push(Diagnostic::warning(name.span, message));
-        }
-    }
-    warnings
 }

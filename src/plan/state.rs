@@ -225,6 +225,11 @@ impl StageState {
         &self.env
     }
 
+    /// The names that `ARG`s of the stage and of those below it declared, with or without a value.
+    pub fn declared_args(&self) -> &[String] {
+        &self.args
+    }
+
     /// Sets the labels of the command line: after the last instruction, on the target only.
     pub fn apply_labels(&mut self, labels: &[(String, String)]) {
         let pairs = labels.iter().cloned();

@@ -12,6 +12,7 @@ mod config;
 mod contexts;
 mod files;
 mod granted;
+mod lint;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -52,6 +53,7 @@ fn cases() -> Vec<Case> {
         remote::CASES,
         repositories::CASES,
         mistakes::CASES,
+        lint::CASES,
         attacks::CASES,
         signals::CASES,
         mounts::CASES,

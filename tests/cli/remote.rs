@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
     ("a_url_is_a_context", web_context),
     ("a_named_context_is_fetched", named_context),
     ("credentials_in_urls_are_kept_nowhere", credentials),
+    ("secrets_open_what_is_fetched", secrets),
     ("a_signal_while_a_file_arrives", signal),
     ("proxies_are_used_for_other_machines", proxies),
 ];
@@ -454,5 +455,38 @@ fn proxies(c: &Context) -> Outcome {
         assert!(!has_git() || tree["r/f"].text() == "git");
         assert!(proxy.seen().len() > before, "{name}");
     }
+    Outcome::Passed
+}
+
+fn secrets(c: &Context) -> Outcome {
+    let root = c.path("repositories");
+    if has_git() {
+        repository(c, "r", &[("f", "git")]);
+    }
+    let web = Web::start(move |request, _| match request.header("authorization") {
+        Some("Bearer geheim") => Reply::new(200, "x"),
+        // x-access-token:geheim
+        Some("Basic eC1hY2Nlc3MtdG9rZW46Z2VoZWlt") => backend(&root, request),
+        _ => Reply::new(401, "").with("WWW-Authenticate", "Basic"),
+    });
+    let mut text = format!("FROM base\nADD {} /f\n", web.url("/f"));
+    if has_git() {
+        text += &format!("ADD {} /r\n", web.url("/r/.git"));
+    }
+    c.build(&text, &[]).fails(5, &["401", "needs credentials"]);
+    let http = format!("id=HTTP_AUTH_TOKEN_{},env=TOKEN", web.host());
+    let mut command = c.command(&[
+        "build",
+        "-t",
+        "x",
+        "--secret",
+        &http,
+        "--secret",
+        "id=GIT_AUTH_TOKEN,env=TOKEN",
+        "context",
+    ]);
+    let built = ran(command.env("TOKEN", "geheim")).ok();
+    assert!(!built.err.contains("geheim"));
+    assert!(!c.inspect("x").to_string().contains("geheim"));
     Outcome::Passed
 }

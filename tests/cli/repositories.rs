@@ -204,6 +204,8 @@ fn ssh(c: &Context) -> Outcome {
     fs::write(&program, SSH).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/local/bin:/usr/bin:/bin", c.path("bin").display());
+    let socket = c.path("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let log = || fs::read_to_string(c.path("bin/ssh.log")).unwrap();
     for (url, user) in [
         (
@@ -241,6 +243,11 @@ fn ssh(c: &Context) -> Outcome {
         let mut command = c.command(&["build", "-o", "type=tar,dest=t.tar", "context"]);
         ran(command.env("PATH", &path).env("SSH_AUTH_SOCK", "/agent")).ok();
         assert!(log().lines().any(|line| line == "agent="), "{}", log());
+        let allowed = format!("--ssh=default={}", socket.display());
+        let mut command = c.command(&["build", "--no-cache", &allowed, "context"]);
+        ran(command.env("PATH", &path)).ok();
+        let told = format!("agent={}", socket.display());
+        assert!(log().lines().any(|line| line == told), "{}", log());
         fs::remove_file(c.path("bin/ssh.log")).unwrap();
     }
     Outcome::Passed

@@ -1,24 +1,24 @@
 //! `--mount=type=bind`: files of the context, a stage or an image; writes are dropped.
 //!
 //! Files of layers are shown by an overlay of these layers, for writing with an upper directory
-//! that goes with the step. The context's directory is shown as it is, by a read-only mount or
-//! under an overlay, if that is what the step has to see. If not, because the ignore file hides
-//! something or because files belong to others than the context's root would, it sees a copy of
-//! what was selected.
+//! that goes with the step. The context's directory is shown as it is by a read-only mount, or
+//! under an overlay, which also covers what the ignore file hides. Where that will not do, because
+//! files belong to others than root or the file system can lie under no overlay, the step sees a
+//! copy of what was selected.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use runtime::{BindSource, View, Workspace};
 use rustix::fs::FileType;
 
-use super::{Held, content};
+use super::{Held, content, cover};
 use crate::build::copy::Origin;
 use crate::build::stage::Stage;
-use crate::copy::{CopyOptions, Selection};
+use crate::copy::{CopyOptions, Difference, Tree};
 use crate::image::Digest;
 use crate::layer::{LayerStack, Target};
 use crate::plan::{RunMount, Source};
@@ -30,8 +30,8 @@ pub(super) struct Bind<'a> {
     origin: Origin<'a>,
     path: String,
     readonly: bool,
-    /// What was selected, if that has to be compared with what is on the disk.
-    selection: Option<Selection>,
+    /// What is shown of a directory of the host.
+    tree: Option<Tree>,
     content: Digest,
 }
 
@@ -46,18 +46,18 @@ impl<'a> Bind<'a> {
     ) -> Result<Self> {
         let origin = Origin::open(stage, from, staging)?;
         let target = mount.target.as_deref().unwrap_or_default();
-        let (selection, content) = if matches!(origin, Origin::Tree { .. }) {
+        let (tree, content) = if matches!(origin, Origin::Tree { .. }) {
             (None, content::digest(stage, &origin, path, target)?)
         } else {
-            let selection = content::select(&origin, path, target)?;
-            let content = content::of_selection(stage, &origin, &selection)?;
-            (Some(selection), content)
+            let tree = content::select(&origin, path, target)?;
+            let content = content::of_selection(stage, &origin, &tree.selection)?;
+            (Some(tree), content)
         };
         Ok(Self {
             origin,
             path: path.to_owned(),
             readonly: mount.readonly,
-            selection,
+            tree,
             content,
         })
     }
@@ -90,28 +90,29 @@ impl<'a> Bind<'a> {
         Ok(BindSource::Fd(found))
     }
 
-    /// A directory of the host, shown as it is where that will do.
+    /// A directory or file of the host, shown as it is where that will do.
     fn of_directory(&self, stage: &Stage<'_>, dir: &Path, held: &mut Held) -> Result<BindSource> {
         let lower = |path: &RootPath| self.origin.attr(path);
         let source = self.origin.source(&lower);
         let found = self.resolve(source.root)?;
-        let is_dir = is_directory(&found)?;
-        let as_it_is = self.selection.as_ref().is_none_or(Selection::is_as_on_disk);
-        if as_it_is && self.readonly {
+        let hidden = match self.tree.as_ref().map(|tree| &tree.difference) {
+            Some(Difference::Owners) => return self.copy(stage, &dir.join("copy"), found),
+            Some(Difference::Hidden(hidden)) => hidden.as_slice(),
+            Some(Difference::None) | None => &[],
+        };
+        if hidden.is_empty() && self.readonly {
             return Ok(BindSource::Fd(found));
         }
-        if as_it_is && is_dir {
-            let name = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
-            // Where an overlay cannot lie on this directory's file system, a copy will do.
-            let overlay = Workspace::overlay(&[name], dir).and_then(Workspace::attach);
-            if let Ok(overlay) = overlay {
+        if is_directory(&found)? {
+            let overlay = dir.join("overlay");
+            // Where no overlay can lie on this directory's file system, a copy will do.
+            if let Ok(overlay) = cover::over(&found, hidden, self.readonly, &overlay) {
                 let root = overlay.root().try_clone_to_owned()?;
                 held.overlays.push(overlay);
                 return Ok(BindSource::Fd(root));
             }
         }
-        self.copy(stage, &dir.join("copy"), &found)
-            .map(BindSource::Path)
+        self.copy(stage, &dir.join("copy"), found)
     }
 
     fn resolve(&self, root: &RootDir) -> Result<OwnedFd> {
@@ -119,37 +120,36 @@ impl<'a> Bind<'a> {
             .with_context(|| format!("cannot open {} to mount it", self.path))
     }
 
-    /// Copies what was selected, and gives the path of the copy.
-    fn copy(&self, stage: &Stage<'_>, dir: &Path, found: &OwnedFd) -> Result<PathBuf> {
-        let Some(selection) = &self.selection else {
-            return Ok(dir.to_owned());
+    /// Copies what was selected.
+    fn copy(&self, stage: &Stage<'_>, dir: &Path, found: OwnedFd) -> Result<BindSource> {
+        let Some(tree) = &self.tree else {
+            return Ok(BindSource::Fd(found));
         };
-        let name = copy_selection(stage, &self.origin, selection, dir)?;
-        let mode = rustix::fs::fstat(found)?.st_mode & 0o7777;
-        if is_directory(found)? {
-            set_mode(dir, mode)?;
-            return Ok(dir.to_owned());
+        copy_tree(stage, &self.origin, tree, dir)?;
+        if is_directory(&found)? {
+            set_mode(dir, rustix::fs::fstat(&found)?.st_mode & 0o7777)?;
+            return Ok(BindSource::Path(dir.to_owned()));
         }
-        Ok(dir.join(name))
+        Ok(BindSource::Path(dir.join(tree.name())))
     }
 }
 
-/// Writes what was selected to the new directory `dir`: a directory's content, or the file, whose
-/// name is given back.
-pub(super) fn copy_selection(
+/// Writes what was selected to the new directory `dir`: a directory's content, or the file.
+pub(super) fn copy_tree(
     stage: &Stage<'_>,
     origin: &Origin<'_>,
-    selection: &Selection,
+    tree: &Tree,
     dir: &Path,
-) -> Result<std::ffi::OsString> {
+) -> Result<()> {
     fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     set_mode(dir, 0o755)?;
     let lower = |path: &RootPath| origin.attr(path);
     let source = origin.source(&lower);
     let mut target = Target::new(RootDir::open(dir)?, stage.shared.env.ids);
-    let root = RootPath::root();
-    selection.apply(&source, &mut target, "/", &root, &CopyOptions::default())?;
-    Ok(selection.name().to_owned())
+    let (root, options) = (RootPath::root(), CopyOptions::default());
+    tree.selection
+        .apply(&source, &mut target, "/", &root, &options)?;
+    Ok(())
 }
 
 pub(super) fn set_mode(path: &Path, mode: u32) -> Result<()> {

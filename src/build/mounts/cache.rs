@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use runtime::BindSource;
 
-use super::bind::{copy_selection, is_directory, set_mode};
+use super::bind::{copy_tree, is_directory, set_mode};
 use super::{Held, MountError, content, possible_owner};
 use crate::build::copy::Origin;
 use crate::build::stage::Stage;
@@ -140,8 +140,8 @@ impl<'a> Cache<'a> {
             }
             .into());
         }
-        let selection = content::select(&seed.origin, &seed.path, &self.target)?;
-        copy_selection(stage, &seed.origin, &selection, dir)?;
+        let tree = content::select(&seed.origin, &seed.path, &self.target)?;
+        copy_tree(stage, &seed.origin, &tree, dir)?;
         let stat = rustix::fs::fstat(&found)?;
         set_mode(dir, stat.st_mode & 0o7777)?;
         if matches!(seed.origin, Origin::Tree { .. }) {

@@ -9,7 +9,7 @@ use super::MountError;
 use crate::build::copy::Origin;
 use crate::build::stage::Stage;
 use crate::cache::KeyBuilder;
-use crate::copy::{CopyOptions, Selection, select_path};
+use crate::copy::{CopyOptions, Selection, Tree, select_path};
 use crate::image::Digest;
 use crate::layer::LayerStack;
 use crate::rootfs::RootPath;
@@ -19,11 +19,7 @@ use crate::store::StepRecord;
 const FIELD: &str = "content";
 
 /// What `path` of `origin` holds. `target` is where it will be mounted, for messages.
-pub(super) fn select(
-    origin: &Origin<'_>,
-    path: &str,
-    target: &str,
-) -> Result<Selection, MountError> {
+pub(super) fn select(origin: &Origin<'_>, path: &str, target: &str) -> Result<Tree, MountError> {
     let lower = |path: &RootPath| origin.attr(path);
     let source = origin.source(&lower);
     select_path(&source, path).map_err(|source| MountError::Source {
@@ -50,7 +46,7 @@ pub(super) fn digest(
     {
         return Ok(digest);
     }
-    let digest = of_selection(stage, origin, &select(origin, path, target)?)?;
+    let digest = of_selection(stage, origin, &select(origin, path, target)?.selection)?;
     if let Some((key, layer)) = record {
         let record = StepRecord {
             layer: Some(layer),

@@ -9,11 +9,13 @@
 //! * `bind`: files of the context, a stage or an image
 //! * `cache`: directories that outlive builds
 //! * `secret`, `ssh`: what the user gave on the command line
+//! * `cover`: an overlay that hides some of a directory
 //! * `content`: the digest of a tree that is bound
 
 mod bind;
 mod cache;
 mod content;
+mod cover;
 mod error;
 mod secret;
 mod ssh;

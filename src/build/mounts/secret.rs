@@ -26,6 +26,12 @@ impl Secret {
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
+
+    /// The secret where it is text, without the end of its line: a token for a server.
+    pub fn text(&self) -> Option<String> {
+        let text = std::str::from_utf8(&self.0).ok()?;
+        Some(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -318,7 +318,7 @@ fn ssh_command() -> String {
     format!("ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes{known}")
 }
 
-/// Ends the child with all it has started.
+/// Ends the child with all it has started; it takes its locks and unfinished files away.
 fn kill(child: &Mutex<Child>) {
     use nix::sys::signal::{Signal, killpg};
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,7 +326,7 @@ fn kill(child: &Mutex<Child>) {
     if matches!(child.try_wait(), Ok(None)) {
         let group = nix::unistd::Pid::from_raw(child.id().cast_signed());
         // Gone already is as good.
-        match killpg(group, Signal::SIGKILL) {
+        match killpg(group, Signal::SIGTERM) {
             Ok(()) | Err(_) => {}
         }
     }

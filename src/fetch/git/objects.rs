@@ -16,14 +16,29 @@ pub(super) fn with_commit(git: &Git<'_>, commit: &Commit) -> Result<RepositoryDi
     let repository = open(git, commit.id.len())?;
     let had = repository.path.join("HEAD").exists();
     match fetch(git, &repository, commit) {
-        Err(FetchErrorKind::Git { passing: false, .. }) if had => {
-            // It may be the repository that is at fault: a disk that lost power.
+        Err(FetchErrorKind::Git { passing: false, .. })
+            if had && is_damaged(git, &repository.path)? =>
+        {
             repository.clear()?;
             fetch(git, &repository, commit)?;
         }
         result => result?,
     }
     Ok(repository)
+}
+
+/// Whether the repository is at fault when git fails: a disk lost power, or git was killed.
+fn is_damaged(git: &Git<'_>, dir: &Path) -> Result<bool, FetchErrorKind> {
+    let mut entries = std::fs::read_dir(dir).map_err(FetchErrorKind::local(format!(
+        "list the directory {}",
+        dir.display()
+    )))?;
+    let is_lock = |entry: std::fs::DirEntry| entry.path().extension() == Some("lock".as_ref());
+    if entries.any(|entry| entry.is_ok_and(is_lock)) {
+        return Ok(true);
+    }
+    let check = ["fsck", "--connectivity-only", "--no-dangling"];
+    Ok(!git.test(at(dir), &check)?)
 }
 
 /// The commit that begins with `digits`, which no remote can be asked for.

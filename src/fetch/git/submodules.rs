@@ -256,3 +256,70 @@ fn put(own: &Path, tree: &Path, path: &RootPath) -> std::io::Result<()> {
     // What was done in it has changed its time.
     Ok(futimens(&dir, &times(time))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn s7_relative_urls() {
+        for (parent, relative, expected) in [
+            ("https://h/a/b.git", "../c.git", Some("https://h/a/c.git")),
+            ("https://h/a/b.git/", "../c.git", Some("https://h/a/c.git")),
+            (
+                "https://h/a/b.git",
+                "./c.git",
+                Some("https://h/a/b.git/c.git"),
+            ),
+            ("https://h/a/b.git", "../../c.git", Some("https://h/c.git")),
+            ("https://h/a/b.git", "../../../g/c.git", None),
+            ("ssh://git@h:22/a", "../c", Some("ssh://git@h:22/c")),
+            ("git@h:a/b", "../c", Some("git@h:a/c")),
+            ("git@h:a/b", "../../c", Some("git@h:c")),
+            ("git@h:a/b", "../../../c", None),
+            ("git://h/a", "../../c", None),
+        ] {
+            let joined = join(parent, relative).ok();
+            assert_eq!(joined.as_deref(), expected, "{parent} {relative}");
+        }
+    }
+
+    #[test]
+    fn a_login_stays_with_its_origin() {
+        let parent = GitUrl::parse("https://u:p@h/a/b.git").unwrap();
+        for (text, has_login) in [
+            ("../c.git", true),
+            ("https://h/c", true),
+            ("http://h/c", false),
+            ("https://h:8443/c", false),
+            ("https://g/c", false),
+            ("git@h:c", false),
+        ] {
+            let url = resolve_url(&parent, text).unwrap();
+            assert_eq!(url.login.is_some(), has_login, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_submodule_is_not_moved_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, own) = (dir.path().join("tree"), dir.path().join("own"));
+        let outside = dir.path().join("outside");
+        for path in [&tree, &own, &outside, &outside.join("m"), &tree.join("d")] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::create_dir(tree.join("d/m")).unwrap();
+        fs::write(own.join("f"), "x").unwrap();
+        symlink(&outside, tree.join("link")).unwrap();
+        symlink(&outside, tree.join("m")).unwrap();
+        for path in ["link/m", "m", "none/m", "none", "/"] {
+            put(&own, &tree, &RootPath::new(path)).unwrap_err();
+            assert!(own.join("f").exists(), "{path}");
+        }
+        assert_eq!(fs::read_dir(outside.join("m")).unwrap().count(), 0);
+        put(&own, &tree, &RootPath::new("d/m")).unwrap();
+        assert!(tree.join("d/m/f").exists());
+    }
+}

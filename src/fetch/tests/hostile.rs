@@ -201,6 +201,7 @@ fn trees_that_lead_out_of_the_checkout() {
         // Refused or harmless: nothing is written elsewhere.
         let made = bench.checkout(&forge.url(&name));
         if let Err(error) = &made {
+            println!("{kind}: {error}");
             assert!(error.to_string().contains("cannot fetch"), "{error}");
         }
         drop(made);

@@ -238,19 +238,31 @@ fn s13_only_what_is_new_is_fetched() {
 #[test]
 fn a_damaged_repository_of_the_store_is_made_anew() {
     let Some(forge) = Forge::new() else { return };
-    let dir = forge.repository("r", &[("f", "1")]);
+    let dir = forge.repository("r", &[("f", "0")]);
     let bench = Bench::new();
     bench.checkout(&forge.url("r")).unwrap();
     let all = bench.store.root().join("fetched/git");
-    for entry in fs::read_dir(&all).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            fs::write(path.join("config"), "[core\n").unwrap();
-        }
+    let entries = fs::read_dir(&all)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let kept = entries.into_iter().find(|path| path.is_dir()).unwrap();
+    let damages: [&dyn Fn(); 4] = [
+        &|| fs::write(kept.join("config"), "[core\n").unwrap(),
+        &|| fs::write(kept.join("shallow.lock"), "").unwrap(),
+        &|| fs::remove_dir_all(kept.join("objects/pack")).unwrap(),
+        &|| fs::remove_file(kept.join("made")).unwrap(),
+    ];
+    for (number, damage) in damages.iter().enumerate() {
+        damage();
+        let text = number.to_string() + "x";
+        forge.change(&dir, &[("f", &text)]);
+        let checkout = bench.checkout(&forge.url("r")).unwrap();
+        assert_eq!(read(&checkout, "f"), text);
     }
-    forge.change(&dir, &[("f", "2")]);
-    let checkout = bench.checkout(&forge.url("r")).unwrap();
-    assert_eq!(read(&checkout, "f"), "2");
+    // What is not its fault costs nothing.
+    let nowhere = format!("{}#{}", forge.url("r"), "a".repeat(40));
+    bench.checkout(&nowhere).unwrap_err();
+    assert!(kept.join("made").exists());
 }
 
 #[test]
