@@ -1,7 +1,8 @@
 """What differs between two images, as fields with two values.
 
 Fields are named `files/PATH:WHAT`, `layers/N` and `layers:count`, `config/KEY`, `history/KEYWORD/N:WHAT`,
-`history:count` and `top/KEY`. Times of what a build made are `now`: only older ones are compared.
+`history:count` and `top/KEY`; `refused` when one of the two does not build, `unbuilt` when neither does. Times of
+what a build made are `now`: only older ones are compared.
 """
 
 import difflib

@@ -38,7 +38,7 @@ STOPSIGNAL SIGINT
 CMD ["server"]
 """, {"conf/a.conf": "a", "conf/d/b.conf": File("b", 0o600), "bin/server": File("#!/bin/sh\n", 0o755), "bin/alias": Link("server")}),
     Case("packages unpacked and tidied",
-         "FROM shelf\nADD pkg.tar.gz /opt/\nRUN ln -s /opt/pkg/bin/tool /usr/bin/tool 2>/dev/null || { mkdir -p /usr/bin && ln -s /opt/pkg/bin/tool /usr/bin/tool; }\nRUN rm -rf /opt/pkg/doc && find /opt -type f | sort > /opt/list\n",
+         "FROM shelf\nADD pkg.tar.gz /opt/\nRUN ln -s /opt/pkg/bin/tool /usr/bin/tool 2>/dev/null || { mkdir -p /usr/bin && ln -s /opt/pkg/bin/tool /usr/bin/tool; }\nRUN rm -rf /opt/pkg/doc && find /opt -type f | sort > /tmp/list\n",
          {"pkg.tar.gz": Archive([("pkg/bin/tool", "file", {"mode": 0o755, "content": "t"}), ("pkg/doc/readme", "file", {}), ("pkg/lib", "link", {"target": "bin"})], "gzip")}),
     Case("development and production", """FROM shelf AS base
 WORKDIR /app
