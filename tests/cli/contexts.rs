@@ -350,8 +350,7 @@ fn wrong_names(c: &Context) -> Outcome {
         ("scratch=dir", 2, "cannot be replaced"),
         ("a=docker-imge://x", 2, "did you mean docker-image://x?"),
         ("a=oci-layout://none", 2, "none cannot be used"),
-        ("a=https://example.com/a.git", 2, "is not supported"),
-        ("a=https://example.com/a.tgz", 2, "is not supported"),
+        ("a=https://example.com/a.git#-u", 2, "no name of a branch"),
     ] {
         c.build("FROM scratch\nENV A=b\n", &["--build-context", context])
             .fails(code, &["--build-context", said]);
