@@ -25,7 +25,11 @@ impl fmt::Display for Ended {
 
 /// A RUN's command failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the command failed with {ended}: {command}{}", tail_of(output))]
+#[error(
+    "the command failed with {ended}: {}{}",
+    on_one_line(command),
+    tail_of(output)
+)]
 pub struct RunFailed {
     /// The arguments, joined by spaces.
     pub command: String,
@@ -35,6 +39,14 @@ pub struct RunFailed {
     pub output: Vec<String>,
     /// What it left behind, if that was to be kept.
     pub kept: Option<Box<BuiltImage>>,
+}
+
+/// The command as a title: a script is longer, and is shown where it stands.
+fn on_one_line(command: &str) -> String {
+    match command.trim_end().split_once('\n') {
+        Some((first, _)) => format!("{first} \u{2026}"),
+        None => command.to_owned(),
+    }
 }
 
 fn tail_of(output: &[String]) -> String {
@@ -78,3 +90,29 @@ fn hint_of(hint: &Option<String>) -> String {
     "{0} exists in the image and is no directory: name another one, or remove it in an earlier RUN"
 )]
 pub struct NoDirectory(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_told_by_its_first_line() {
+        for (command, shown) in [
+            ("/bin/sh -c false", "/bin/sh -c false"),
+            ("/bin/sh -c a\nb\n", "/bin/sh -c a \u{2026}"),
+            ("/bin/sh -c a\n", "/bin/sh -c a\n"),
+        ] {
+            let failed = RunFailed {
+                command: command.into(),
+                ended: Ended::Status(1),
+                output: vec!["last".into()],
+                kept: None,
+            };
+            let text = failed.to_string();
+            let (title, rest) = text.split_once(" was:").unwrap_or((&text, ""));
+            assert!(title.contains(shown.trim_end()), "{title}");
+            assert!(!title.trim_end().contains("\nb"), "{title}");
+            assert!(rest.contains("last"), "{text}");
+        }
+    }
+}
