@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench plan
 //!
-//! Prints the median of each part; the whole is meant to stay under 5 ms.
+//! Prints median and best of each part; the whole is meant to stay under 5 ms.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ fn dockerfile() -> String {
             _ if stage % 5 == 0 => "alpine:3".to_owned(),
             _ => format!("s{}", stage - 1),
         };
-        let from = stage / 2;
+        let from = stage.saturating_sub(1);
         writeln!(
             text,
             "FROM {base} AS s{stage}\n\
@@ -38,6 +38,7 @@ fn dockerfile() -> String {
              COPY --chown=1000:1000 src/*.c include/ ./\n\
              COPY <<-'EOF' /etc/s{stage}.conf\n\tkey = value\n\tother = ${{not}}\n\tEOF\n\
              RUN make -j\"$(nproc)\" PREFIX=\"$PREFIX\" && make install\n\
+             USER ${{USER:-1000}}:1000\n\
              LABEL org.example.stage=s{stage} org.example.version=\"$VERSION\"\n\
              EXPOSE 8080 9000-9003/udp"
         )
@@ -81,9 +82,12 @@ fn evaluate(plan: &Plan) -> usize {
     steps
 }
 
-fn median(mut times: Vec<Duration>) -> f64 {
+/// Median and best, in milliseconds: on a busy machine only the best says anything.
+fn summary(mut times: Vec<Duration>) -> String {
     times.sort();
-    times[times.len() / 2].as_secs_f64() * 1e3
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    let (median, best) = (times[times.len() / 2], times[0]);
+    format!("{:.2} ({:.2})", milliseconds(median), milliseconds(best))
 }
 
 fn main() {
@@ -104,10 +108,10 @@ fn main() {
             times.push(part);
         }
     }
-    let [parse, plan, evaluate, all] = times.map(median);
+    let [parse, plan, evaluate, all] = times.map(summary);
     println!(
-        "{} lines, {STAGES} stages, {steps} steps, median of {ROUNDS}: \
-         parse {parse:.2} ms, plan {plan:.2} ms, evaluate {evaluate:.2} ms, all {all:.2} ms",
+        "{} lines, {STAGES} stages, {steps} steps, median (best) of {ROUNDS} in ms: \
+         parse {parse}, plan {plan}, evaluate {evaluate}, all {all}",
         text.lines().count()
     );
 }

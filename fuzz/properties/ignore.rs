@@ -62,11 +62,11 @@ fn with_line(patterns: &str, line: &str) -> IgnoreFile {
 }
 
 fn check_glob(pattern: &str, paths: &[RootPath]) {
-    // A walk of a directory tries a pattern on every name in it.
+    // Only brackets are read differently in ignore files.
     let double = Glob::with_double_star(pattern).is_ok();
-    assert_eq!(
-        double,
-        Glob::new(pattern).is_ok(),
+    let same = double == Glob::new(pattern).is_ok();
+    assert!(
+        same || pattern.contains('['),
         "{pattern:?} with and without **"
     );
     let Ok(glob) = Glob::new(pattern) else {

@@ -62,6 +62,9 @@ pub(super) struct IndexFile {
     other: Map<String, Value>,
 }
 
+/// The name of an image that cannot be read, and why.
+pub type DamagedImage = (String, StoreError);
+
 impl Store {
     /// Points `name` to a manifest or index whose blob is in the store.
     ///
@@ -173,7 +176,7 @@ impl Store {
     ///
     /// # Errors
     /// When `index.json` cannot be read.
-    pub fn images(&self) -> Result<(Vec<StoredImage>, Vec<(String, StoreError)>), StoreError> {
+    pub fn images(&self) -> Result<(Vec<StoredImage>, Vec<DamagedImage>), StoreError> {
         let index = self.index()?;
         let mut seen = HashSet::new();
         let (mut images, mut damaged) = (Vec::new(), Vec::new());

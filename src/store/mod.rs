@@ -60,7 +60,7 @@ pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
 pub use collect::{PruneOptions, PruneReport};
 pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
-pub use images::{StoredImage, platform_of};
+pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
 pub use open::default_root;
 pub use records::{ExportRecord, ExportedBlob, StepRecord};
