@@ -18,9 +18,7 @@ THEN = 1_600_000_000  # the time of everything in a context that has no time of 
 
 # What lapstrake does not do yet: cases that name one of these are skipped with this reason. Remove a line to
 # switch its cases on.
-WAITING = {
-    "mounts": "RUN --mount",
-}
+WAITING = {}
 
 # The first version of a peer that has a feature. An older peer builds the case's `twin`, an equivalent
 # Dockerfile without the feature, and history and layers are not compared; without a twin the case is skipped.
