@@ -5,11 +5,13 @@ use std::io;
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
 
+use super::content;
 use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
+use crate::image::Digest;
 use crate::layer::{Attr, Attributes, Content, LayerStack, Target};
 use crate::plan::{CopyStep, InlineFile, Source};
 use crate::rootfs::{RootDir, RootPath, resolve_chown};
@@ -32,25 +34,44 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
             step.link,
         )?
     };
-    let selection = copy::select(&source, &step.sources, &options)?;
+    let mut selected = None;
+    let mut digest = || -> Result<Digest> {
+        let selection = selected.insert(copy::select(&source, &step.sources, &options)?);
+        Ok(selection.digest(&source, &options, &stage.shared.files)?)
+    };
+    let content = match &origin {
+        Origin::Context(_) => digest()?,
+        Origin::Tree { stack, .. } => {
+            let describe = |key: &mut KeyBuilder| describe(key, &step.sources, &options);
+            content::remembered(stage, stack, describe, digest)?
+        }
+    };
     let mut key = key(stage, "copy", &step.dest, &step.workdir, &options);
-    key.field(
-        "content",
-        selection
-            .digest(&source, &options, &stage.shared.files)?
-            .as_str(),
-    );
+    key.field("content", content.as_str());
     add_heredocs(&mut key, &step.heredocs);
     let dest = Dest {
         path: &step.dest,
         workdir: RootPath::new(&step.workdir),
     };
     stage.layer_step(name, key.finish(), |stage, _| {
+        let selection = match selected {
+            Some(selection) => selection,
+            None => copy::select(&source, &step.sources, &options)?,
+        };
         into_layer(stage, options.is_linked(), |target| {
             selection.apply(&source, target, dest.path, &dest.workdir, &options)?;
             write_heredocs(target, &step.heredocs, &dest, &options)
         })
     })
+}
+
+/// Everything on which the digest of a selection depends, besides the files.
+fn describe(key: &mut KeyBuilder, sources: &[String], options: &CopyOptions) {
+    key.list("source", sources);
+    key.list("exclude", &options.exclude);
+    key.field("chown", format!("{:?}", options.chown));
+    key.field("chmod", format!("{:?}", options.chmod));
+    key.field("parents", options.parents.to_string());
 }
 
 /// Copies the whole of a named context: the root file system of a stage that begins with it.

@@ -9,6 +9,7 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
 //! * `supported`: what is refused before anything begins
@@ -18,6 +19,7 @@
 mod add;
 mod bases;
 mod cancel;
+mod content;
 mod contexts;
 mod copy;
 mod error;
