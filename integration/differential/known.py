@@ -134,6 +134,17 @@ BUILDAH = [
             case="s12*: /proc, /sys and /dev in scratch"),
     buildah("unbuilt", "neither the kernel nor a chroot lets a step make devices", case="s09*: mknod, chown, chroot"),
     buildah("unbuilt", "neither the kernel nor a chroot lets a step make devices", case="s12*: special files"),
+    buildah("files/ls:content/hidden", "the ignore file is not about mounts there", case="s09_mounts: bind of the context"),
+    buildah("files/out2:content/*", "what is written to a bind mount stays there", case="s09_mounts: bind rw is dropped"),
+    buildah("files/out:content/*", "mounts show the machine's owners there", case="s09_mounts: bind owners and modes"),
+    buildah("files/*:present", "the places of its mounts stay in the image", case="s09_mounts*",
+            test=lambda a, b: a == "nothing" and b == "dir 0755 0:0"),
+    buildah("layers/*[+]/*", "the places of its mounts stay in the image", case="s09_mounts*", test=lambda a, b: not a and b),
+    buildah("*/odd/*", "it removes a directory that a mount covered", case="s09_mounts: a stub that was there stays"),
+    buildah("*/odd/*", "it removes a directory that a mount covered", case="s09_mounts: tmpfs"),
+    *[buildah("refused", "RUN --mount knows less there", case=f"s09_mounts: {name}") for name in (
+        "bind over a directory that has files", "bind relative to WORKDIR", "cache with initial content", "cache sharing",
+        "secret relative to WORKDIR", "refused: a source that is missing")],
     buildah("*", "a name that a pattern gave is taken for a pattern there", case="s08*: a wildcard finds only what is left"),
 ]
 

@@ -187,6 +187,8 @@ class Buildah:
             raise Refused((done.stdout + done.stderr).decode(errors="replace"))
         with open(note) as f:
             name = f.read().strip().removeprefix("sha256:")
+        if not name:  # a step that failed may still end in exit status 0
+            raise Refused((done.stdout + done.stderr).decode(errors="replace"))
         done = self._run("push", "--format", "v2s2", name, f"dir:{layout}")
         if done.returncode != 0:
             raise RuntimeError(f"buildah push {name}: {done.stderr.decode(errors='replace')}")
