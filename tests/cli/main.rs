@@ -18,6 +18,7 @@ mod mounts;
 mod outputs;
 mod remote;
 mod repositories;
+mod sections;
 mod signals;
 mod support;
 mod web;
@@ -52,6 +53,7 @@ fn cases() -> Vec<Case> {
         outputs::CASES,
         remote::CASES,
         repositories::CASES,
+        sections::CASES,
         mistakes::CASES,
         lint::CASES,
         attacks::CASES,
