@@ -98,6 +98,8 @@ pub struct Settings {
     pub platform_named: bool,
     /// Execute every step, whatever was built before.
     pub no_cache: bool,
+    /// Stages of which every step is executed, by their names in lower case.
+    pub no_cache_stages: Vec<String>,
     /// Ask registries for base images even if the store has them.
     pub pull: bool,
     /// The network of RUN.

@@ -40,6 +40,8 @@ pub(super) struct StageResult {
 pub(super) struct Stage<'a> {
     pub(super) shared: &'a Shared<'a>,
     result: StageResult,
+    /// Whether every step is executed.
+    no_cache: bool,
 }
 
 /// Builds `stage` and hands over its result.
@@ -140,7 +142,17 @@ impl<'a> Stage<'a> {
                 }
             }
         };
-        Ok(Self { shared, result })
+        Ok(Self::new(shared, stage, result))
+    }
+
+    fn new(shared: &'a Shared<'a>, stage: &plan::Stage, result: StageResult) -> Self {
+        let settings = &shared.env.settings;
+        let is_named = |name| settings.no_cache_stages.contains(name);
+        Self {
+            shared,
+            result,
+            no_cache: settings.no_cache || stage.name.as_ref().is_some_and(is_named),
+        }
     }
 
     /// The stage as one layer, the files of a named context, over nothing.
@@ -151,7 +163,7 @@ impl<'a> Stage<'a> {
         number: usize,
     ) -> Result<Self> {
         let result = StageResult::scratch(shared, stage);
-        let mut begun = Self { shared, result };
+        let mut begun = Self::new(shared, stage, result);
         copy::whole(&mut begun, name, number)?;
         for layer in &mut begun.result.layers {
             if let Origin::Step { created } = &layer.origin {
@@ -272,7 +284,7 @@ impl<'a> Stage<'a> {
     }
 
     fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
-        if self.settings().no_cache {
+        if self.no_cache {
             return Ok(None);
         }
         let Some(record) = self.store().step(&key.digest)? else {

@@ -55,7 +55,7 @@ fn build(
     let input = Input::read(args, &build_args)?;
     let progress = progress(args);
     let options = plan_options(args, build_args, &settings.platform, contexts);
-    let read = |source: &SourceText| plan(source, &options, &progress);
+    let read = |source: &SourceText| plan(args, source, &options, &progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
     let entered = app.enter()?;
@@ -232,6 +232,11 @@ fn settings(
         platform,
         platform_named: args.platform.is_some(),
         no_cache: args.no_cache,
+        no_cache_stages: args
+            .no_cache_filter
+            .iter()
+            .map(|name| name.to_lowercase())
+            .collect(),
         pull: args.pull,
         network: args.network.into(),
         hosts: args
@@ -283,6 +288,7 @@ pub(super) fn plan_options(
 }
 
 fn plan(
+    args: &BuildArgs,
     source: &SourceText,
     options: &PlanOptions,
     progress: &Progress,
@@ -292,6 +298,18 @@ fn plan(
     let plan = Plan::new(&dockerfile, options).map_err(wrong)?;
     checks::note_frontend(&dockerfile, options, progress);
     checks::warn_unused(&dockerfile, &plan, progress);
+    for name in &args.no_cache_filter {
+        let lower = name.to_lowercase();
+        if !plan
+            .stages()
+            .iter()
+            .any(|stage| stage.name.as_ref() == Some(&lower))
+        {
+            progress.warn(&format!(
+                "--no-cache-filter {name}: the build has no such stage"
+            ));
+        }
+    }
     for name in options.build_args_without_effect() {
         progress.warn(&format!("--build-arg {name} has no effect here"));
     }

@@ -53,6 +53,10 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_cache: bool,
 
+    /// Execute every step of these stages; may be repeated
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+
     /// Ask the registry for base images even if the store has them
     #[arg(long)]
     pub pull: bool,

@@ -171,6 +171,11 @@ fn keys(c: &Context) -> Outcome {
         expected.sort();
         assert_eq!(executed(&text, args), expected, "{what}");
     }
+    let one = vec!["RUN echo made >/made".to_owned()];
+    assert_eq!(executed(KEYS, &["--no-cache-filter", "ONE"]), one);
+    let none = c.build(KEYS, &["--no-cache-filter=none,two"]).ok();
+    assert!(none.err.contains("--no-cache-filter none"), "{}", none.err);
+    assert_eq!(none.executed().len(), 4);
     let mut all = [&[copy][..], &later].concat();
     all.sort_unstable();
     let touched = fs::File::options().append(true).open(&file).unwrap();
