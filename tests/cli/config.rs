@@ -419,9 +419,10 @@ fn predefined(c: &Context) -> Outcome {
     ] {
         assert_eq!(warned(&["--build-arg", arg]), expected, "{arg}");
     }
-    c.build(text, &["--build-arg", "UNUSED=1"])
-        .ok()
-        .fails(0, &["--build-arg UNUSED is not used: no ARG declares it"]);
+    c.build(text, &["--build-arg", "UNUSED=1"]).ok().fails(
+        0,
+        &["--build-arg UNUSED: no ARG declares it; did you mean USED?"],
+    );
     // Without a value it is the caller's; one that the caller does not have is as not given.
     let text = "FROM base\nARG V=default\nRUN echo $V >/v\n";
     for (value, expected) in [(Some("own"), "own\n"), (None, "default\n")] {

@@ -12,11 +12,7 @@ use serde_json::Value;
 /// What base images are made of.
 pub const BUSYBOX: &str = "/bin/busybox";
 
-/// How a case ended.
-pub enum Outcome {
-    Passed,
-    Skipped(String),
-}
+pub use crate::harness::Outcome;
 
 /// The surroundings of a case: a private directory with a home, a store and a context.
 pub struct Context {

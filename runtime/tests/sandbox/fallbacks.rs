@@ -104,7 +104,9 @@ fn no_helpers(cx: &Context) -> Outcome {
             .unwrap();
         return match status.code() {
             Some(0) => Outcome::Passed,
-            Some(crate::SKIPPED) => Outcome::Skipped("no helpers, no namespaces".to_owned()),
+            Some(crate::harness::SKIPPED) => {
+                Outcome::Skipped("no helpers, no namespaces".to_owned())
+            }
             code => panic!("without a PATH: status {code:?}"),
         };
     }

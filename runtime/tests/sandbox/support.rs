@@ -9,11 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use runtime::{Child, Entered, Error, Exit, RunSpec, Workspace, spawn};
 
-/// How a case ended.
-pub enum Outcome {
-    Passed,
-    Skipped(String),
-}
+pub use crate::harness::Outcome;
 
 /// The surroundings of a case: a private directory, and the namespace it has entered.
 pub struct Context {
