@@ -65,16 +65,23 @@ fn snippet<'a>(
     snippet
 }
 
-/// One line of bounded length, without control characters.
+/// One line of bounded length, without control characters. A longer one loses its middle: the reason
+/// stands at the end, behind a path or a value.
 fn clean(message: &str) -> String {
     let letters = message.chars().map(|letter| match letter {
         '\n' | '\t' => ' ',
         letter => visible(letter),
     });
-    let mut text: String = letters.take(LONGEST + 1).collect();
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push('…');
+    let mut text: String = letters.collect();
+    let length = text.chars().count();
+    let place = |number: usize| {
+        text.char_indices()
+            .nth(number)
+            .map_or(text.len(), |(at, _)| at)
+    };
+    if length > LONGEST {
+        let middle = place(LONGEST / 2)..place(length - LONGEST / 2);
+        text.replace_range(middle, "\u{2026}");
     }
     text
 }
@@ -104,6 +111,15 @@ mod tests {
         ] {
             assert!(shown.contains(expected), "{expected:?} not in\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_long_message_loses_its_middle() {
+        let message = |middle: usize| format!("cannot {}: reason", "\u{e9}".repeat(middle));
+        assert_eq!(clean(&message(10)), message(10));
+        let cut = clean(&message(5000));
+        assert!(cut.starts_with("cannot \u{e9}") && cut.ends_with("\u{e9}: reason"));
+        assert_eq!(cut.chars().count(), LONGEST / 2 * 2 + 1);
     }
 
     #[test]
