@@ -209,6 +209,16 @@ fn flags(c: &Context) -> Outcome {
         ),
         (&["-o", "type=tar,dest=none/x"], 2, "cannot write none/x"),
         (&["-o", "type=tar,dest=context"], 2, "cannot write context"),
+        (
+            &["-o", "type=tar,dest=x", "-o", "type=oci,dest=x"],
+            2,
+            "two outputs go to x",
+        ),
+        (
+            &["-o", "type=tar,dest=-", "-o", "type=docker"],
+            2,
+            "two outputs go to stdout",
+        ),
         (&["--iidfile", "none/x"], 2, "cannot write none/x"),
         (&["--metadata-file", "none/x"], 2, "cannot write none/x"),
         (&["-f", "none"], 3, "there is no Dockerfile at"),
