@@ -10,6 +10,7 @@ use crate::support::{Context, Outcome};
 pub const CASES: &[Case] = &[
     ("mounts_bind_files_of_the_context", context),
     ("mounts_bind_files_of_stages_and_images", stages),
+    ("mounts_bind_files_of_named_contexts", named),
     ("mounts_on_files_of_the_sandbox", own_files),
     ("mounts_that_cannot_be", mistakes),
     ("mounts_leave_no_trace_in_the_layer", no_trace),
@@ -117,6 +118,20 @@ fn stages(c: &Context) -> Outcome {
     let lines = c.output(text, &[]);
     let expected = ["made 640 2 0", "2", "new", "/m/bin/busybox made"];
     assert_eq!(lines, expected);
+    Outcome::Passed
+}
+
+fn named(c: &Context) -> Outcome {
+    fs::create_dir(c.path("other")).unwrap();
+    fs::write(c.path("other/f"), "text").unwrap();
+    fs::write(c.path("other/hidden"), "").unwrap();
+    let text = "FROM base\nRUN --mount=from=n,target=/m echo \" * $(ls /m | tr '\\n' ' ')\"\n\
+                RUN --mount=from=n,target=/m,source=f echo \" * $(cat /m)\"\n\
+                RUN --mount=type=cache,from=n,target=/m echo \" * $(cat /m/f)\"\n";
+    let args = ["--build-context", "n=other", "--no-cache"];
+    assert_eq!(c.output(text, &args), ["f hidden", "text", "text"]);
+    fs::write(c.path("other/.dockerignore"), "hidden\n.d*").unwrap();
+    assert_eq!(c.output(text, &args), ["f", "text", "text"]);
     Outcome::Passed
 }
 
