@@ -38,4 +38,4 @@ pub use idmap::IdMap;
 pub use init::init_if_reexecuted;
 pub use overlay::{View, Workspace};
 pub use spawn::{Child, KillHandle, spawn};
-pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit};
+pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};

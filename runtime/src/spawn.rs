@@ -172,8 +172,15 @@ impl Prepared {
         let root = workspace.mount_fd().as_raw_fd();
         let mut mounts = Vec::new();
         let mut jobs = hosts::mounts(&spec)?;
+        jobs.retain(|job| !spec.covers(Path::new(&job.target)));
         let limits = limits(&spec)?;
-        let mut extra = spec.mounts;
+        let covered: Vec<bool> = (0..spec.mounts.len())
+            .map(|at| spec.is_covered(at))
+            .collect();
+        let all = spec.mounts.into_iter().zip(covered);
+        let mut extra: Vec<Mount> = all
+            .filter_map(|(mount, covered)| (!covered).then_some(mount))
+            .collect();
         extra.sort_by_key(|mount| mount.target().components().count());
         for mount in extra {
             jobs.push(mount_job(mount, &mut mounts)?);

@@ -48,6 +48,21 @@ pub struct RunSpec {
 }
 
 impl RunSpec {
+    /// Whether one of the mounts goes on `path` itself.
+    pub(crate) fn covers(&self, path: &std::path::Path) -> bool {
+        self.mounts.iter().any(|mount| mount.target() == path)
+    }
+
+    /// Whether a later mount goes on the same place as the mount `at`, so that nobody would see it.
+    /// It is left out then: on a file that has no name, as content has, the kernel mounts nothing.
+    pub(crate) fn is_covered(&self, at: usize) -> bool {
+        let (mount, later) = match self.mounts.get(at..) {
+            Some([mount, later @ ..]) => (mount, later),
+            _ => return false,
+        };
+        later.iter().any(|other| other.target() == mount.target())
+    }
+
     /// A process as root in `/`, on the host's network, with the default protection.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
@@ -159,6 +174,11 @@ pub enum BindSource {
     Path(PathBuf),
     /// An open file or directory (`O_PATH` will do), safe from being exchanged meanwhile.
     Fd(OwnedFd),
+}
+
+/// Whether [`Ulimit::name`] may be `name`.
+pub fn is_limit(name: &str) -> bool {
+    limit_number(name).is_some()
 }
 
 /// The number of a resource limit by its name.

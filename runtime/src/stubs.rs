@@ -42,11 +42,19 @@ pub fn targets(spec: &RunSpec) -> Result<Vec<Target>, Error> {
         own: directory,
     };
     let mut all: Vec<Target> = DIRECTORIES.iter().map(|p| fixed(p, true)).collect();
-    all.extend(FILES.iter().map(|p| fixed(p, false)));
-    for mount in &spec.mounts {
+    let own_files = FILES.iter().filter(|file| !spec.covers(Path::new(file)));
+    all.extend(own_files.map(|p| fixed(p, false)));
+    for (at, mount) in spec.mounts.iter().enumerate() {
         let path = mount.target().to_owned();
+        if path == Path::new("/proc") {
+            return Err(Error::MountPoint {
+                target: path,
+                why: "the sandbox itself needs /proc as the kernel shows it".to_owned(),
+            });
+        }
         let inside = |above: &Path| path.starts_with(above) && path != above;
-        if DIRECTORIES.iter().any(|dir| path.starts_with(dir))
+        if spec.is_covered(at)
+            || DIRECTORIES.iter().any(|dir| path.starts_with(dir))
             || spec.mounts.iter().any(|above| inside(above.target()))
         {
             continue;
@@ -107,7 +115,7 @@ pub fn build(
         };
         let located = inroot::locate(root, &target.path).map_err(|e| refuse(e.to_string()))?;
         if located.missing.is_empty() {
-            check(root, &located, target, &plan)?;
+            check(root, &located, target)?;
         } else if target.own && located.path() != inroot::relative(&target.path) {
             return Err(refuse("it is a symbolic link in the image".to_owned()));
         } else {
@@ -122,14 +130,11 @@ pub fn build(
 }
 
 /// A mount point that exists has to be of the kind that is mounted there.
-fn check(root: BorrowedFd<'_>, at: &Located, target: &Target, plan: &Plan) -> Result<(), Error> {
+fn check(root: BorrowedFd<'_>, at: &Located, target: &Target) -> Result<(), Error> {
     let refuse = |why: &str| Error::MountPoint {
         target: target.path.clone(),
         why: why.to_owned(),
     };
-    if plan.contains_key(&at.exists) {
-        return Ok(());
-    }
     if target.own && at.exists != inroot::relative(&target.path) {
         return Err(refuse("it is a symbolic link in the image"));
     }

@@ -10,10 +10,9 @@ use runtime::{Capabilities, Exit, Mount, Network, RunSpec, Workspace};
 use super::image::BuiltLayer;
 use super::mounts::Mounts;
 use super::stage::Stage;
-use super::{Ended, RunFailed, Settings};
+use super::{Ended, RunFailed, Settings, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{NetworkMode, SecurityMode};
-use crate::layer::Attributes;
 use crate::plan::{InlineFile, RunStep};
 use crate::progress::Step;
 use crate::rootfs::{RootDir, resolve_user};
@@ -79,7 +78,7 @@ fn execute(
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;
-    drop(root);
+    let attributes = workdir::ensure(stage, root, &spec)?;
     let ran = run(stage, step, &workspace, spec, shown);
     drop(held);
     if let Err(mut error) = ran {
@@ -98,7 +97,7 @@ fn execute(
         return Err(error);
     }
     let upper = workspace.finish()?;
-    stage.commit(staging, &upper, Attributes::default())
+    stage.commit(staging, &upper, attributes)
 }
 
 fn is_insecure(step: &RunStep) -> bool {

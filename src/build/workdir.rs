@@ -1,15 +1,22 @@
-//! WORKDIR: the directory is made, with its parents, for the current USER (S10).
+//! WORKDIR: the directory is made, with its parents, for the current USER (S10); and again for a
+//! RUN that finds it gone, or named by a base image that does not hold it.
+
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::Result;
-use runtime::Workspace;
+use runtime::{Mount, RunSpec, Workspace};
 use rustix::fs::FileType;
 
 use super::NoDirectory;
 use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::{KeyBuilder, StepKey};
-use crate::layer::{Meta, Target};
-use crate::rootfs::{RootDir, RootPath, resolve_chown};
+use crate::layer::{Attributes, Meta, Target};
+use crate::rootfs::{Follow, RootDir, RootPath, resolve_chown};
+
+/// What every sandbox mounts.
+const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// The key: the path, and whose it will be, on top of the stage so far.
 pub(super) fn key(stage: &Stage<'_>, path: &str, user: &str) -> StepKey {
@@ -28,22 +35,26 @@ pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<Built
     let staging = stage.store().staging()?;
     let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
-    let (uid, gid) = owner(stage, &root, user)?;
-    let attributes = {
-        let lower = stage.lower();
-        let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
-        let mtime = stage.settings().epoch.map(|epoch| (epoch, 0));
-        let meta = Meta {
-            uid,
-            gid,
-            mtime,
-            ..Meta::root_owned(0o755)
-        };
-        make_dirs(&mut target, &RootPath::new(path), &meta)?;
-        target.into_attributes()
-    };
+    let owner = owner(stage, &root, user)?;
+    let attributes = make(stage, root, &RootPath::new(path), owner)?;
     let upper = workspace.finish()?;
     stage.commit(staging, &upper, attributes)
+}
+
+/// Makes what is missing of the directory in which a RUN starts, for the user it runs as, as runc
+/// does. What is mounted is none of ours.
+pub(super) fn ensure(stage: &Stage<'_>, root: RootDir, spec: &RunSpec) -> Result<Attributes> {
+    let path = RootPath::new(&spec.cwd);
+    let is_missing = match root.resolve(&path, Follow::Yes) {
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        Ok(fd) => !FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode).is_dir(),
+    };
+    let mounted = spec.mounts.iter().map(Mount::target);
+    let mut mounted = mounted.chain(OWN.iter().map(Path::new));
+    if !is_missing || mounted.any(|target| spec.cwd.starts_with(target)) {
+        return Ok(Attributes::default());
+    }
+    make(stage, root, &path, (spec.uid, spec.gid))
 }
 
 /// Whose the directories will be. USER is read as `--chown` is, not as for RUN: nobody runs here, so
@@ -54,6 +65,26 @@ fn owner(stage: &Stage<'_>, root: &RootDir, user: &str) -> Result<(u32, u32)> {
     }
     let root = Some(root).filter(|_| !stage.stack().is_empty());
     Ok(resolve_chown(root, user)?)
+}
+
+/// Makes what is missing of `path` for a user and a group; gives what the disk could not hold.
+fn make(
+    stage: &Stage<'_>,
+    root: RootDir,
+    path: &RootPath,
+    (uid, gid): (u32, u32),
+) -> Result<Attributes> {
+    let lower = stage.lower();
+    let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
+    let mtime = stage.settings().epoch.map(|epoch| (epoch, 0));
+    let meta = Meta {
+        uid,
+        gid,
+        mtime,
+        ..Meta::root_owned(0o755)
+    };
+    make_dirs(&mut target, path, &meta)?;
+    Ok(target.into_attributes())
 }
 
 /// Makes what is missing of `path` and its parents.

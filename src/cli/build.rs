@@ -24,6 +24,8 @@ use crate::progress::{Plain, Progress, Quiet};
 const DEFAULT_AGENT: &str = "default";
 /// The variable, and the build argument, that sets back the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// Its values: what RFC 3339, by which an image tells its time, has years for.
+const EPOCHS: std::ops::RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
 
 /// Runs the command.
 ///
@@ -211,8 +213,12 @@ pub(super) fn epoch(build_args: &[(String, String)]) -> Result<Option<i64>, Usag
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let wrong = |_| UsageError(format!("{EPOCH} {text:?}: expected seconds since 1970"));
-    text.parse().map(Some).map_err(wrong)
+    let seconds = text.parse().ok().filter(|at| EPOCHS.contains(at));
+    seconds.map(Some).ok_or_else(|| {
+        UsageError(format!(
+            "{EPOCH} {text:?}: expected seconds since 1970, to the end of the year 9999 at most"
+        ))
+    })
 }
 
 fn settings(

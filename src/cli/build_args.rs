@@ -13,8 +13,8 @@ use crate::image::{Platform, Reference};
 /// Build an image from a Dockerfile.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Dockerfile; `-` reads it from stdin; of a context on stdin or at a URL a path
-    /// in it
+    /// Dockerfile: a path, a URL, or `-` for stdin; of a context on stdin or at a URL a
+    /// path in it
     /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -32,7 +32,8 @@ pub struct BuildArgs {
     pub build_args: Vec<String>,
 
     /// Files or an image in place of the stage or image NAME, or for COPY --from=NAME: a directory,
-    /// docker-image://IMAGE, oci-layout://DIR[:TAG|@DIGEST]; may be repeated
+    /// the URL of a tar or of a git repository, docker-image://IMAGE or
+    /// oci-layout://DIR[:TAG|@DIGEST]; may be repeated
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub build_contexts: Vec<NamedSpec>,
 

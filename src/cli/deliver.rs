@@ -42,6 +42,7 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
     if args.load || outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image));
     }
+    let mut dests = Vec::new();
     for output in &outputs {
         if output.push && output.names.is_empty() && args.tags.is_empty() {
             return Err(UsageError("a push needs a name: give one with -t".into()));
@@ -50,6 +51,24 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
             Some(dest) => dest.as_os_str() == "-",
             None => output.kind == OutputKind::Docker,
         };
+        let dest = if to_stdout {
+            Some(Path::new("-"))
+        } else {
+            output.dest.as_deref()
+        };
+        if let Some(dest) = dest
+            && dests.contains(&dest)
+        {
+            return Err(UsageError(format!(
+                "two outputs go to {}: give each a dest of its own",
+                if to_stdout {
+                    "stdout".into()
+                } else {
+                    dest.to_string_lossy()
+                }
+            )));
+        }
+        dests.extend(dest);
         if to_stdout && args.quiet {
             return Err(UsageError(
                 "-q and an output on stdout exclude each other".into(),

@@ -1,10 +1,12 @@
 //! Files that appear when they are whole.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+
+use super::exit::UsageError;
 
 const BUFFER: usize = 1 << 20;
 
@@ -20,7 +22,7 @@ pub(super) fn write_whole(
     let writing = || format!("cannot write {}", path.display());
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         let file = File::options().write(true).open(path);
-        return fill(file.with_context(writing)?, write).with_context(writing);
+        return fill(file.map_err(|e| not_opened(&writing(), e))?, write).with_context(writing);
     }
     let mut name = std::ffi::OsString::from(".");
     name.push(
@@ -30,13 +32,32 @@ pub(super) fn write_whole(
     );
     name.push(format!(".{}.partial", std::process::id()));
     let partial = path.with_file_name(name);
-    let file = File::create(&partial).with_context(writing)?;
+    let file = File::create(&partial).map_err(|e| not_opened(&writing(), e))?;
     let written = fill(file, write).and_then(|()| Ok(fs::rename(&partial, path)?));
     if written.is_err() {
         // The first error is the one to report.
         drop(fs::remove_file(&partial));
     }
     written.with_context(writing)
+}
+
+/// Opens a file that an argument names.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(super) fn open_named(path: &Path) -> Result<File> {
+    File::open(path).map_err(|e| not_opened(&format!("cannot open {}", path.display()), e))
+}
+
+/// The error of a file that an argument names: where that is no place for it, another one helps.
+fn not_opened(doing: &str, error: io::Error) -> anyhow::Error {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        NotFound | NotADirectory | IsADirectory | PermissionDenied => {
+            UsageError(format!("{doing}: {error}")).into()
+        }
+        _ => anyhow::Error::new(error).context(doing.to_owned()),
+    }
 }
 
 fn fill(file: File, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {

@@ -1,6 +1,5 @@
 //! `lapstrake import`: a root file system as an image.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use anyhow::{Context as _, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::files::open_named;
 use crate::image::{Platform, Reference};
 use crate::store::{Store, StoreError};
 use crate::transfer::{ImportOptions, import_dir, import_tar};
@@ -68,7 +68,7 @@ pub fn run(
     } else if args.source.is_dir() {
         import_dir(store, &args.source, &options)?
     } else {
-        let file = File::open(&args.source).with_context(|| format!("cannot open {source}"))?;
+        let file = open_named(&args.source)?;
         import_tar(store, file, &source.to_string(), &options)?
     };
     store.settle()?;

@@ -45,6 +45,8 @@ pub(super) enum Input {
     Archive(Vec<u8>),
     /// What is to be fetched, and the Dockerfile if it came from stdin.
     Remote(RemoteContext, Option<SourceText>),
+    /// The URL of a Dockerfile for a context that is fetched too, or else a directory.
+    FileAt(String, Option<RemoteContext>),
 }
 
 impl Input {
@@ -64,6 +66,9 @@ impl Input {
             return Self::from_stdin(args.file.as_deref());
         }
         let remote = remote::parse(&args.context, build_args)?;
+        if let Some(url) = args.file.as_deref().and_then(remote::web_url) {
+            return Ok(Self::FileAt(url.to_owned(), remote));
+        }
         if file_is_stdin {
             let text = source(STDIN, read_stdin()?);
             return Ok(match remote {
@@ -80,6 +85,12 @@ impl Input {
     }
 
     fn from_stdin(file: Option<&Path>) -> Result<Self> {
+        if file.and_then(remote::web_url).is_some() {
+            return Err(usage(
+                "a Dockerfile at a URL goes with a context that is a directory or a URL, not with \
+                 stdin",
+            ));
+        }
         let mut stdin = Unbuffered;
         let mut head = Vec::new();
         (&mut stdin)
@@ -103,7 +114,7 @@ impl Input {
     pub(super) fn source(&self) -> Option<&SourceText> {
         match self {
             Self::Directory(_, source) | Self::Nothing(source) => Some(source),
-            Self::Archive(_) => None,
+            Self::Archive(_) | Self::FileAt(..) => None,
             Self::Remote(_, source) => source.as_ref(),
         }
     }
@@ -120,7 +131,7 @@ impl Input {
                 Ok((Some(context.ignore().clone()), source))
             }
             Self::Nothing(source) | Self::Remote(_, Some(source)) => Ok((None, source)),
-            Self::Archive(_) | Self::Remote(_, None) => Err(usage(
+            Self::Archive(_) | Self::Remote(_, None) | Self::FileAt(..) => Err(usage(
                 "--call reads nothing but the Dockerfile: name a directory, or give it on stdin \
                  with -f -",
             )),
@@ -145,6 +156,14 @@ impl Input {
             }
             Self::Nothing(source) => Ok((nothing(store)?, source)),
             Self::Remote(remote, source) => fetched(args, &remote, source, fetching, ids),
+            Self::FileAt(url, remote) => {
+                let text = read_text(remote::file(&url, fetching)?)?;
+                let source = source(&masked(&url), text);
+                match remote {
+                    Some(remote) => fetched(args, &remote, Some(source), fetching, ids),
+                    None => Ok((Context::open_dir(&args.context, None)?, source)),
+                }
+            }
             Self::Archive(head) => {
                 let rest = Cancellable {
                     reader: Unbuffered,

@@ -1,11 +1,11 @@
 //! `lapstrake load`: images out of an archive.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
+use super::files::open_named;
 use crate::store::Store;
 use crate::transfer;
 
@@ -26,11 +26,7 @@ pub struct Args {
 /// When the archive cannot be read or is none, when the store fails.
 pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
     let (reader, label): (Box<dyn Read>, String) = match &args.input {
-        Some(path) => {
-            let file = File::open(path);
-            let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-            (Box::new(file), path.display().to_string())
-        }
+        Some(path) => (Box::new(open_named(path)?), path.display().to_string()),
         None if io::stdin().is_terminal() => {
             bail!("there is no archive to load: use --input FILE or redirect standard input")
         }

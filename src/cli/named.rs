@@ -106,14 +106,14 @@ impl FromStr for Location {
 
 /// A context that is files.
 pub(super) enum Files {
-    /// An open one.
-    Open(Context),
+    /// A directory, and what messages call it.
+    Directory(PathBuf, String),
     /// One to be fetched, and what messages call it.
     Remote(RemoteContext, String),
 }
 
-/// The contexts, as the plan knows them and as the build opens them. Directories are opened here:
-/// one that is not there is told of even if no step uses it.
+/// The contexts, as the plan knows them and as the build opens them. Directories are opened here
+/// once: one that is not there is told of even if no step uses it.
 ///
 /// # Errors
 /// Directories that are not there, ignore files that cannot be understood, what is not supported.
@@ -129,9 +129,9 @@ pub(super) fn contexts(specs: &[NamedSpec]) -> Result<(Vec<NamedContext>, Vec<Fi
             }
             Location::Directory(dir) => {
                 check_dir(spec, dir)?;
-                let context = Context::open_dir(dir, None)?;
+                Context::open_dir(dir, None)?;
                 let place = format!("the build context {:?}", spec.name);
-                files.push(Files::Open(context.called(place)));
+                files.push(Files::Directory(dir.clone(), place));
                 ContextKind::Files(files.len() - 1)
             }
             Location::Remote(remote) => {
@@ -166,14 +166,17 @@ fn check_dir(spec: &NamedSpec, dir: &std::path::Path) -> Result<(), UsageError> 
     }
 }
 
-/// The contexts as the build opens them: what is fetched is fetched when a step asks for it.
+/// The contexts as the build opens them: what is fetched is fetched when a step asks for it, and
+/// directories are opened in the sandbox, since it can mount nothing of other mount namespaces.
 pub(super) fn opened<'a>(
     files: Vec<Files>,
     fetching: &'a Fetching<'a>,
     ids: &'a (dyn Ids + Sync),
 ) -> Vec<NamedFiles<'a>> {
     let opened = |files| match files {
-        Files::Open(context) => NamedFiles::opened(context),
+        Files::Directory(dir, place) => {
+            NamedFiles::new(move || Ok(Context::open_dir(&dir, None)?.called(place.clone())))
+        }
         Files::Remote(remote, place) => {
             NamedFiles::new(move || match remote::open(&remote, fetching, ids)? {
                 Opened::Context(context) => Ok(context.called(place.clone())),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::exit::UsageError;
 use crate::build::Fetching;
@@ -60,6 +60,27 @@ pub(super) fn parse(
         url.keep_git_dir = url.keep_git_dir.or(keep);
     }
     Ok(remote)
+}
+
+/// The URL that `path` is, if a file can be fetched from it.
+pub(super) fn web_url(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let (scheme, _) = text.split_once("://")?;
+    let is_web = ["http", "https"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known));
+    is_web.then_some(text)
+}
+
+/// Fetches one file.
+///
+/// # Errors
+/// Those of fetching it.
+pub(super) fn file(url: &str, fetching: &Fetching<'_>) -> Result<File> {
+    match fetching.context(&RemoteContext::File(url.to_owned()))? {
+        Fetched::File(file) => Ok(fetching.store.open_blob(&file.digest)?),
+        Fetched::Directory(_) => Err(anyhow!("a file was asked for, and a directory came")),
+    }
 }
 
 /// Fetches the context.

@@ -193,8 +193,11 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     if let Some(FetchErrorKind::Store(error)) = cause.downcast_ref::<FetchErrorKind>() {
         return Some(store_class(error));
     }
+    if let Some(error) = cause.downcast_ref::<runtime::Error>() {
+        return Some(sandbox_class(error));
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
-    let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::Error>();
+    let environment = cause.is::<runtime::EnterError>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
         || cause.is::<NoDirectory>()
@@ -218,6 +221,17 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     ]
     .into_iter()
     .find_map(|(is, class)| is.then_some(class))
+}
+
+/// Where a step wants to stand or to mount is the Dockerfile's matter.
+fn sandbox_class(error: &runtime::Error) -> Class {
+    match error {
+        runtime::Error::MountPoint { .. } | runtime::Error::WorkingDirectory { .. } => {
+            Class::Dockerfile
+        }
+        runtime::Error::UnknownLimit(_) => Class::Usage,
+        _ => Class::Environment,
+    }
 }
 
 /// What was not given is the command line's matter, what is not there the Dockerfile's.

@@ -106,6 +106,11 @@ pub fn host(text: &str) -> Result<(String, String), UsageError> {
 pub fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
     let wrong = || error("--ulimit", text, "NAME=SOFT[:HARD]");
     let (name, limits) = text.split_once('=').ok_or_else(wrong)?;
+    if !runtime::is_limit(name) {
+        return Err(UsageError(format!(
+            "--ulimit {text:?}: {name:?} is no resource limit"
+        )));
+    }
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| match text {
         "-1" | "unlimited" => Some(u64::MAX),

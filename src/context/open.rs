@@ -25,7 +25,7 @@ pub enum ContextError {
     },
     /// A Dockerfile that is not there.
     #[error(
-        "there is no Dockerfile at {}; name one with --file, or write one there",
+        "there is no Dockerfile at {}; name another one, or write one there",
         path.display()
     )]
     NoDockerfile {

@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[
     ("arguments_and_variables", arguments),
     ("the_configuration", configuration),
     ("users_and_groups", users),
+    ("a_directory_that_is_gone_is_made_for_the_step", gone),
     ("heredocs", heredocs),
     ("flags_of_run", flags),
     ("steps_are_counted_as_they_are_shown", numbers),
@@ -156,6 +157,28 @@ fn configuration(c: &Context) -> Outcome {
     assert!(
         history.iter().all(|entry| entry["created"].is_string()),
         "{told:#}"
+    );
+    Outcome::Passed
+}
+
+/// A RUN finds its directory, whoever removed it: `docker build` makes it, too.
+fn gone(c: &Context) -> Outcome {
+    let user = if c.one_id() { 0 } else { 1000 };
+    let tree = c.tree(&format!(
+        "FROM base\nWORKDIR /a/b\nRUN cd / && rm -r /a\nUSER {user}\nRUN pwd >/tmp/pwd\n\
+         FROM base\nCOPY --from=0 /tmp/pwd /\nCOPY --from=0 /a /a\n\
+         WORKDIR /m\nRUN cd / && rmdir /m\nRUN --mount=target=/m test -f Dockerfile\n"
+    ));
+    assert_eq!(tree["pwd"].text(), "/a/b\n");
+    assert_eq!(tree["a/b"].owner, (user, user));
+    assert!(!tree.contains_key("m"), "{:?}", tree.keys());
+    c.build(
+        "FROM base\nWORKDIR /a\nRUN cd / && rmdir /a && touch /a\nRUN true\n",
+        &[],
+    )
+    .fails(
+        3,
+        &["/a exists in the image and is no directory", "Dockerfile:4"],
     );
     Outcome::Passed
 }

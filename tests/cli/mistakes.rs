@@ -177,11 +177,35 @@ fn flags(c: &Context) -> Outcome {
         (&["-o", "type=nix"], 2, "nix"),
         (&["-o", "type=oci"], 2, "dest"),
         (&["--ulimit", "nofile"], 2, "nofile"),
+        (
+            &["--ulimit", "files=1"],
+            2,
+            "\"files\" is no resource limit",
+        ),
         (&["--add-host", "x"], 2, "--add-host"),
         (&["--shm-size", "big"], 2, "big"),
         (&["--label", "x"], 2, "--label"),
         (&["--network", "bridge"], 2, "bridge"),
         (&["--build-arg", "SOURCE_DATE_EPOCH=soon"], 2, "soon"),
+        (
+            &["--build-arg", "SOURCE_DATE_EPOCH=253402300800"],
+            2,
+            "9999",
+        ),
+        (&["-o", "type=tar,dest=none/x"], 2, "cannot write none/x"),
+        (&["-o", "type=tar,dest=context"], 2, "cannot write context"),
+        (
+            &["-o", "type=tar,dest=x", "-o", "type=oci,dest=x"],
+            2,
+            "two outputs go to x",
+        ),
+        (
+            &["-o", "type=tar,dest=-", "-o", "type=docker"],
+            2,
+            "two outputs go to stdout",
+        ),
+        (&["--iidfile", "none/x"], 2, "cannot write none/x"),
+        (&["--metadata-file", "none/x"], 2, "cannot write none/x"),
         (&["-f", "none"], 3, "there is no Dockerfile at"),
         (&["--push"], 2, "-t"),
     ] {
@@ -191,6 +215,9 @@ fn flags(c: &Context) -> Outcome {
     c.run(&["build", "nowhere"]).fails(3, &["nowhere"]);
     c.run(&["inspect", "none"])
         .fails(2, &["no such image: none"]);
+    c.run(&["load", "-i", "none"])
+        .fails(2, &["cannot open none"]);
+    c.run(&["import", "none"]).fails(2, &["cannot open none"]);
     c.run(&["frobnicate"]).fails(2, &["frobnicate"]);
     c.run(&["run", "--no-such", "x"]).fails(2, &["--no-such"]);
     Outcome::Passed

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     ("add_of_an_archive_from_a_url", archives),
     ("mistakes_in_what_is_fetched", mistakes),
     ("a_url_is_a_context", web_context),
+    ("a_dockerfile_is_fetched", web_dockerfile),
     ("a_named_context_is_fetched", named_context),
     ("credentials_in_urls_are_kept_nowhere", credentials),
     ("secrets_open_what_is_fetched", secrets),
@@ -314,6 +315,31 @@ fn web_context(c: &Context) -> Outcome {
     let web = Web::start(|_, _| Reply::new(404, ""));
     c.run(&["build", &web.url("/x")]).fails(5, &["404"]);
     assert!(c.leftovers().is_empty(), "{:?}", c.leftovers());
+    Outcome::Passed
+}
+
+/// `-f URL` (P13): for a directory and for a context that is fetched too.
+fn web_dockerfile(c: &Context) -> Outcome {
+    let web = always(b"FROM scratch\nCOPY in/file* /f\n");
+    let url = web.url("/some/Dockerfile");
+    c.file("in/file", "here");
+    c.file(".dockerignore", "in/file2");
+    c.file("in/file2", "not here");
+    let to = ["-o", "type=tar,dest=t.tar"];
+    c.run(&["build", to[0], to[1], "-f", &url, "context"]).ok();
+    assert_eq!(read_tar(&c.path("t.tar"))["f"].text(), "here");
+    let context = always(&gzip(&tar())).url("/context");
+    c.run(&["build", to[0], to[1], "-f", &url, &context]).ok();
+    assert_eq!(read_tar(&c.path("t.tar"))["f"].text(), "text");
+    c.fed(&["build", "-f", &url, "-"], &tar())
+        .fails(2, &["a Dockerfile at a URL", "not with stdin"]);
+    c.run(&["build", "--check", "-f", &url, "context"])
+        .fails(2, &["--call reads nothing but the Dockerfile"]);
+    let wrong = always(b"FROM scratch\nCPY a b\n").url("/wrong");
+    c.run(&["build", "-f", &wrong, "context"])
+        .fails(3, &["CPY", "/wrong:2:1"]);
+    let none = Web::start(|_, _| Reply::new(404, "")).url("/none");
+    c.run(&["build", "-f", &none, "context"]).fails(5, &["404"]);
     Outcome::Passed
 }
 
