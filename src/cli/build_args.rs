@@ -63,7 +63,8 @@ pub struct BuildArgs {
     pub pull: bool,
 
     /// Where the result goes: type=oci|docker|image|local|tar[,dest=PATH][,name=NAME][,push=true]
-    /// [,tar=false][,compression=gzip|zstd|uncompressed]; may be repeated
+    /// [,tar=false][,compression=gzip|zstd|uncompressed]; dest=- is stdout; a PATH alone is
+    /// type=local, and - alone type=tar; may be repeated
     #[arg(short, long = "output", value_name = "SPEC")]
     pub outputs: Vec<OutputSpec>,
 
@@ -124,7 +125,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "METHOD[,format=FORMAT]", conflicts_with = "check")]
     pub(super) call: Option<Call>,
 
-    /// Check the Dockerfile and build nothing: short for --call=check
+    /// Check the Dockerfile, in a directory or on stdin, and build nothing: short for
+    /// --call=check
     #[arg(long)]
     pub check: bool,
 

@@ -42,6 +42,9 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
     if args.load || outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image));
     }
+    for file in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
+        check_place(file, false)?;
+    }
     let mut dests = Vec::new();
     for output in &outputs {
         if output.push && output.names.is_empty() && args.tags.is_empty() {
@@ -69,6 +72,10 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
             )));
         }
         dests.extend(dest);
+        if let Some(dest) = output.dest.as_deref().filter(|_| !to_stdout) {
+            let is_directory = output.kind == OutputKind::Local || !output.tar;
+            check_place(dest, is_directory)?;
+        }
         if to_stdout && args.quiet {
             return Err(UsageError(
                 "-q and an output on stdout exclude each other".into(),
@@ -81,6 +88,20 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
         }
     }
     Ok(outputs)
+}
+
+/// Refuses a file, or a directory, that could not be written after a long build.
+fn check_place(dest: &Path, is_directory: bool) -> Result<(), UsageError> {
+    let wrong = |why: &str| UsageError(format!("cannot write {}: {why}", dest.display()));
+    let above = dest.parent().filter(|above| !above.as_os_str().is_empty());
+    match std::fs::metadata(dest) {
+        Ok(found) if is_directory && !found.is_dir() => Err(wrong("it is no directory")),
+        Ok(found) if !is_directory && found.is_dir() => Err(wrong("it is a directory")),
+        Err(_) if !is_directory && above.is_some_and(|above| !above.is_dir()) => {
+            Err(wrong("it would be in a directory that does not exist"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes every output.

@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 
+use super::exit::UsageError;
 use crate::registry::{Credential, DockerConfig, Kept, Registries, Settings, host_of};
 
 /// No password or token is longer.
@@ -29,12 +30,16 @@ pub fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     let mut config = DockerConfig::load()?;
     let user = match &args.username {
         Some(user) => user.clone(),
-        None if args.password_stdin => bail!("--password-stdin needs --username"),
+        None if args.password_stdin => bail!(usage("--password-stdin needs --username")),
         None => ask_user(host, config.user(host))?,
     };
-    ensure!(!user.contains(':'), "a user name cannot hold a colon");
+    if user.contains(':') {
+        bail!(usage("a user name cannot hold a colon"));
+    }
     let password = password(args.password_stdin)?;
-    ensure!(!password.is_empty(), "the password is empty");
+    if password.is_empty() {
+        bail!(usage("the password is empty"));
+    }
     let credential = Credential::Basic {
         user: user.clone(),
         password: password.clone(),
@@ -52,11 +57,16 @@ pub fn run(args: &Args, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn usage(text: &str) -> UsageError {
+    UsageError(text.to_owned())
+}
+
 fn ask_user(host: &str, known: Option<String>) -> anyhow::Result<String> {
-    ensure!(
-        io::stdin().is_terminal(),
-        "there is no terminal to ask for the user name: use --username and --password-stdin"
-    );
+    if !io::stdin().is_terminal() {
+        bail!(usage(
+            "there is no terminal to ask for the user name: use --username and --password-stdin"
+        ));
+    }
     match &known {
         Some(user) => eprint!("user name for {host} ({user}): "),
         None => eprint!("user name for {host}: "),
@@ -68,7 +78,7 @@ fn ask_user(host: &str, known: Option<String>) -> anyhow::Result<String> {
         .context("cannot read the user name")?;
     match (line.trim(), known) {
         ("", Some(user)) => Ok(user),
-        ("", None) => bail!("a user name is needed"),
+        ("", None) => bail!(usage("a user name is needed")),
         (user, _) => Ok(user.to_owned()),
     }
 }

@@ -107,7 +107,7 @@ impl OutputSpec {
         if !self.tar && self.kind != OutputKind::Oci {
             return Err("tar=false goes with type=oci".into());
         }
-        if !self.tar
+        if (!self.tar || self.kind == OutputKind::Local)
             && self
                 .dest
                 .as_deref()

@@ -14,6 +14,7 @@ use crate::dockerfile::{Diagnostic, DiagnosticKind, render};
 use crate::fetch::{Fault, FetchError, FetchErrorKind};
 use crate::image::{PlatformError, ReferenceError};
 use crate::layer::LayerError;
+use crate::output::OutputError;
 use crate::registry::RegistryError;
 use crate::rootfs::UserError;
 use crate::store::StoreError;
@@ -195,6 +196,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     }
     if let Some(error) = cause.downcast_ref::<runtime::Error>() {
         return Some(sandbox_class(error));
+    }
+    if let Some(OutputError::NoLayout { .. }) = cause.downcast_ref() {
+        return Some(Class::Usage);
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>();

@@ -204,6 +204,17 @@ fn flags(c: &Context) -> Outcome {
             2,
             "two outputs go to stdout",
         ),
+        (&["-o", "type=local,dest=-"], 2, "to stdout"),
+        (
+            &["-o", "type=local,dest=context/Dockerfile"],
+            2,
+            "cannot write context/Dockerfile: it is no directory",
+        ),
+        (
+            &["-o", "type=oci,tar=false,dest=context"],
+            2,
+            "context is no OCI image layout",
+        ),
         (&["--iidfile", "none/x"], 2, "cannot write none/x"),
         (&["--metadata-file", "none/x"], 2, "cannot write none/x"),
         (&["-f", "none"], 3, "there is no Dockerfile at"),
@@ -217,6 +228,8 @@ fn flags(c: &Context) -> Outcome {
         .fails(2, &["no such image: none"]);
     c.run(&["load", "-i", "none"])
         .fails(2, &["cannot open none"]);
+    c.run(&["login", "--password-stdin"])
+        .fails(2, &["--password-stdin needs --username"]);
     c.run(&["import", "none"]).fails(2, &["cannot open none"]);
     c.run(&["frobnicate"]).fails(2, &["frobnicate"]);
     c.run(&["run", "--no-such", "x"]).fails(2, &["--no-such"]);
