@@ -3,6 +3,7 @@
 mod annotation;
 mod build;
 mod build_args;
+mod cache_spec;
 mod call;
 mod check;
 mod checks;
