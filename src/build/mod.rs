@@ -9,6 +9,7 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
@@ -26,6 +27,7 @@ mod error;
 mod failed;
 mod fetched;
 mod image;
+mod inflight;
 mod mounts;
 mod run;
 mod scheduler;

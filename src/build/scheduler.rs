@@ -8,11 +8,13 @@ use anyhow::{Context as _, Result, anyhow};
 use super::Environment;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
-use super::image::{BuiltImage, finish_history};
+use super::image::{BuiltImage, BuiltLayer, finish_history};
+use super::inflight::InFlight;
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
 use super::{StepFailed, supported};
 use crate::cache::FileDigests;
+use crate::image::Digest;
 use crate::plan::{Base, Plan};
 
 /// Where an index tells when an image was made; only a build with a fixed time does (S11).
@@ -25,6 +27,8 @@ pub(super) struct Shared<'a> {
     pub(super) bases: Bases,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
+    /// The steps so far, by key and whether earlier builds count.
+    pub(super) steps: InFlight<(Digest, bool), BuiltLayer>,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
 }
 
@@ -77,6 +81,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
+        steps: InFlight::default(),
         slots: Mutex::new(slots),
     };
     if let Some(agree) = env.before_steps {
@@ -87,12 +92,20 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     std::thread::scope(|scope| {
         for stage in plan.stages() {
             let (shared, first_failure) = (&shared, &first_failure);
-            let body = move || match stage::run(shared, stage) {
-                Ok(finished) => shared.done(stage.index, finished),
-                Err(error) => {
-                    note_failure(first_failure, error);
-                    env.cancel.cancel(Why::Failure);
-                    shared.abandon_all();
+            let body = move || {
+                let _awake = LeaveNobodyWaiting(shared);
+                match stage::run(shared, stage) {
+                    Ok(finished) => shared.done(stage.index, finished),
+                    Err(error) => {
+                        // Whoever failed first is about to cancel the rest; before that, its own
+                        // failure must not look like one that comes from a cancelled build.
+                        let is_cause = !is_abandoned(&error);
+                        note_failure(first_failure, error);
+                        if is_cause {
+                            env.cancel.cancel(Why::Failure);
+                            shared.abandon_all();
+                        }
+                    }
                 }
             };
             let name = format!("stage {}", stage.index);
@@ -107,9 +120,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
             }
         }
     });
-    if let Some(table) = shared.files.to_bytes() {
-        env.store.put_file_digests(context, &table)?;
-    }
+    keep_file_digests(&shared, context);
     if let Some(Why::Signal(signal)) = env.cancel.why() {
         return Err(Cancelled(Why::Signal(signal)).into());
     }
@@ -119,6 +130,20 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     {
         Some(error) => Err(error),
         None => Ok(result(env, shared.stage(plan.target())?)),
+    }
+}
+
+/// Keeps what is known of the context's files, whatever became of the build. Without it the next one
+/// reads them again, which is no reason to fail this one.
+fn keep_file_digests(shared: &Shared<'_>, context: (u64, u64)) {
+    let Some(table) = shared.files.to_bytes() else {
+        return;
+    };
+    if let Err(error) = shared.env.store.put_file_digests(context, &table) {
+        let error = anyhow!(error);
+        shared.env.progress.warn(&format!(
+            "what is known of the context's files cannot be kept for the next build: {error:#}"
+        ));
     }
 }
 
@@ -161,12 +186,27 @@ impl Shared<'_> {
     }
 }
 
+/// Ends everything when the thread of a stage is lost to a panic, which the end of the threads'
+/// scope passes on.
+struct LeaveNobodyWaiting<'a>(&'a Shared<'a>);
+
+impl Drop for LeaveNobodyWaiting<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.env.cancel.cancel(Why::Failure);
+            self.0.abandon_all();
+        }
+    }
+}
+
+fn is_abandoned(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Abandoned>())
+}
+
 /// Keeps the first error that is a cause; what merely followed from another is no news.
 fn note_failure(first: &Mutex<Option<anyhow::Error>>, error: anyhow::Error) {
     let is_consequence = |error: &anyhow::Error| {
-        error
-            .chain()
-            .any(|cause| cause.is::<Abandoned>() || cause.is::<Cancelled>())
+        is_abandoned(error) || error.chain().any(|cause| cause.is::<Cancelled>())
     };
     let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
     match &*first {

@@ -10,7 +10,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
+use super::inflight::Turn;
 use super::scheduler::Shared;
+use super::slot::Abandoned;
 use super::{Settings, StepFailed, add, copy, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
@@ -246,6 +248,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Finds the layer under `key` or has it made, and puts it on the stage.
+    ///
+    /// In this order: an equal step of this build, which is waited for; an earlier build's result;
+    /// `execute`.
     pub(super) fn layer_step(
         &mut self,
         name: &str,
@@ -254,33 +259,48 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let shown = self.shared.env.progress.start(name);
-        let built = match self.cached(&key)? {
-            Some(found) => {
-                shown.finish(Outcome::Cached);
-                found
-            }
-            None => match execute(self, &shown) {
-                Ok(built) => {
-                    self.remember(&key, &built.layer)?;
-                    shown.finish(Outcome::Done);
-                    built
-                }
-                Err(error) => {
-                    let cancelled = self.shared.env.cancel.why().is_some();
-                    shown.finish(if cancelled {
-                        Outcome::Cancelled
-                    } else {
-                        Outcome::Failed
-                    });
-                    self.shared.env.cancel.check()?;
-                    return Err(error);
-                }
-            },
+        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        let found = match turn {
+            Turn::Theirs(slot) => slot
+                .wait()
+                .map(|built| (built, Outcome::Cached))
+                .map_err(Into::into),
+            Turn::Mine(duty) => self
+                .make(&key, &shown, execute)
+                .inspect(|(built, _)| duty.fulfil(built.clone())),
         };
+        let (built, outcome) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let cancelled = self.shared.env.cancel.why().is_some() || error.is::<Abandoned>();
+                shown.finish(match cancelled {
+                    true => Outcome::Cancelled,
+                    false => Outcome::Failed,
+                });
+                self.shared.env.cancel.check()?;
+                return Err(error);
+            }
+        };
+        shown.finish(outcome);
         self.result.stack.push(built.layer.clone());
         self.result.layers.push(built);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
+    }
+
+    /// An earlier build's layer, else what `execute` makes.
+    fn make(
+        &self,
+        key: &StepKey,
+        shown: &Step,
+        execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
+    ) -> Result<(BuiltLayer, Outcome)> {
+        if let Some(found) = self.cached(key)? {
+            return Ok((found, Outcome::Cached));
+        }
+        let built = execute(self, shown)?;
+        self.remember(key, &built.layer)?;
+        Ok((built, Outcome::Done))
     }
 
     fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
