@@ -16,9 +16,11 @@ mod lint;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod registry;
 mod remote;
 mod repositories;
 mod sections;
+mod shared;
 mod signals;
 mod support;
 mod web;
@@ -56,6 +58,7 @@ fn cases() -> Vec<Case> {
         mounts::CASES,
         caches::CASES,
         granted::CASES,
+        shared::CASES,
     ]
     .concat()
 }

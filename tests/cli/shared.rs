@@ -1,0 +1,531 @@
+//! Results of steps that go from machine to machine: registries, directories, images.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::Case;
+use crate::registry::Registry;
+use crate::support::{Context, Outcome, Ran, ran};
+
+pub const CASES: &[Case] = &[
+    ("a_fresh_machine_finds_every_step_in_a_registry", fresh),
+    ("only_layers_that_are_needed_are_fetched", needed),
+    ("builders_at_the_same_time_lose_nothing", together),
+    ("a_registry_that_is_down_is_a_warning", down),
+    ("caches_of_no_use_are_told", useless),
+    ("tampered_results_are_not_used", tampered),
+    ("what_cannot_be_kept_fails_the_build_at_its_end", not_kept),
+    ("nothing_is_looked_up_with_no_cache", no_cache),
+    ("a_directory_keeps_results", directory),
+    ("an_image_keeps_the_keys_of_its_layers", inline),
+    ("keys_are_the_same_on_every_machine", machines),
+    ("nothing_secret_is_in_a_result", secrets),
+];
+
+/// Two stages: a COPY from the first one, a mount of it, and a name that its files resolve.
+fn dockerfile(base: &str) -> String {
+    format!(
+        "FROM {base} AS build\nRUN echo tool >/tool\nCOPY a /a\nRUN cat /a >/out\n\
+         FROM {base}\nCOPY --from=build --chown=app /tool /tool\n\
+         RUN --mount=type=bind,from=build,source=/out,target=/m cat /m >/b\nCOPY c /c\nWORKDIR /w\nCMD x\n"
+    )
+}
+
+const STEPS: usize = 7;
+const TIME: &str = "1600000000";
+
+/// The registry with the base image, which the store does not keep.
+fn with_base(c: &Context) -> (Registry, String) {
+    let registry = Registry::start();
+    let base = registry.name("base");
+    c.import();
+    c.run(&["tag", "base", &base]).ok();
+    c.run(&["push", &base]).ok();
+    another_machine(c);
+    c.file("a", "a");
+    c.file("c", "c");
+    (registry, base)
+}
+
+/// What comes from now on is on a machine that has nothing.
+fn another_machine(c: &Context) {
+    let old = c.path("store");
+    for number in 0.. {
+        let name = c.path(&format!("store-{number}"));
+        if !name.exists() {
+            fs::rename(old, name).unwrap();
+            return;
+        }
+    }
+}
+
+fn build(c: &Context, text: &str, args: &[&str]) -> Ran {
+    c.file("Dockerfile", text);
+    let mut all = vec!["build"];
+    all.extend(args);
+    all.push("context");
+    c.run(&all)
+}
+
+/// The same with a time for everything.
+fn build_at(c: &Context, text: &str, args: &[&str]) -> Ran {
+    c.file("Dockerfile", text);
+    let mut all = vec!["build"];
+    all.extend(args);
+    all.push("context");
+    ran(c.command(&all).env("SOURCE_DATE_EPOCH", TIME))
+}
+
+fn to(name: &str) -> String {
+    format!("--cache-to=type=registry,ref={name},mode=max")
+}
+
+fn from(name: &str) -> String {
+    format!("--cache-from=type=registry,ref={name}")
+}
+
+/// The layers of an image in the registry.
+fn layers(registry: &Registry, repository: &str, tag: &str) -> Vec<String> {
+    let manifest = registry.manifest(repository, tag);
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    layers
+        .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Every layer that an entry of the cache has.
+fn cached_layers(registry: &Registry, repository: &str) -> BTreeSet<String> {
+    let tags = registry.tags(repository);
+    tags.iter()
+        .flat_map(|tag| layers(registry, repository, tag))
+        .collect()
+}
+
+fn fresh(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let text = dockerfile(&base);
+    for (number, with_time) in [(1, false), (2, true)] {
+        let cache = registry.name(&format!("cache{number}"));
+        let (first, second) = (format!("app:{number}"), format!("app:{number}b"));
+        let run = |args: &[&str]| match with_time {
+            true => build_at(c, &text, args),
+            false => build(c, &text, args),
+        };
+        let app = registry.name(&first);
+        let ran = run(&["-t", &app, "--push", &to(&cache), &from(&cache)]).ok();
+        assert_eq!(ran.executed().len(), STEPS, "{}", ran.err);
+        assert!(ran.err.contains("nothing was found there"), "{}", ran.err);
+        another_machine(c);
+        let before = registry.asked();
+        let again = registry.name(&second);
+        let ran = run(&["-t", &again, "--push", &to(&cache), &from(&cache)]).ok();
+        assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+        assert!(!ran.err.contains("warning"), "{}", ran.err);
+        assert_eq!(
+            registry.manifest("app", &first.replace("app:", "")),
+            registry.manifest("app", &second.replace("app:", ""))
+        );
+        let log = registry.log(before);
+        let is_config = |blob: &String| {
+            let state = registry.state();
+            let mut all = state.blobs.values();
+            all.any(|blobs| blobs.get(blob).is_some_and(|bytes| bytes[0] == b'{'))
+        };
+        let fetched = registry.fetched(before);
+        assert!(fetched.iter().all(is_config), "{fetched:?} of {log:#?}");
+        let written = log.iter().filter(|line| !line.starts_with("GET"));
+        let to_cache = written.filter(|line| line.contains(&format!("/v2/cache{number}/")));
+        assert_eq!(to_cache.count(), 0, "{log:#?}");
+        assert!(
+            !log.iter().any(|line| line.starts_with("PATCH")),
+            "{log:#?}"
+        );
+        another_machine(c);
+    }
+    Outcome::Passed
+}
+
+fn needed(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let cache = registry.name("cache");
+    build(c, &dockerfile(&base), &[&to(&cache)]).ok();
+    another_machine(c);
+    let before = registry.asked();
+    // The last step is another one: it is executed on what is below, and nothing else is.
+    let text = dockerfile(&base).replace("WORKDIR /w", "RUN cat /b /c /tool >/d");
+    let ran = build(c, &text, &[&from(&cache), "-o", "type=tar,dest=t.tar"]).ok();
+    assert_eq!(ran.executed(), ["RUN cat /b /c /tool >/d"], "{}", ran.err);
+    let tree = crate::support::read_tar(&c.path("t.tar"));
+    assert_eq!(tree["d"].text(), "actool\n");
+    assert_eq!(tree["tool"].owner, (1000, 1000));
+    let fetched = registry.fetched(before);
+    let cached = cached_layers(&registry, "cache");
+    let of_cache: Vec<_> = fetched.intersection(&cached).collect();
+    assert_eq!(
+        of_cache.len(),
+        3,
+        "those of COPY, RUN and COPY: {of_cache:?}"
+    );
+    // The store has them now, and needs the registry no more.
+    let before = registry.asked();
+    let ran = build(c, &text, &["-o", "type=tar,dest=t.tar"]).ok();
+    assert_eq!(ran.cached(), STEPS, "{}", ran.err);
+    assert_eq!(registry.fetched(before).len(), 0);
+    Outcome::Passed
+}
+
+fn together(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let cache = registry.name("cache");
+    let dockerfiles: Vec<String> = (0..4)
+        .map(|number| {
+            format!("FROM {base}\nRUN echo shared >/s\nRUN echo {number} >/n\nCOPY a /a\n")
+        })
+        .collect();
+    let children: Vec<_> = dockerfiles
+        .iter()
+        .enumerate()
+        .map(|(number, text)| {
+            c.file(&format!("Dockerfile.{number}"), text);
+            let (store, file) = (
+                format!("many-{number}"),
+                format!("context/Dockerfile.{number}"),
+            );
+            let to = to(&cache);
+            let mut command = c.command(&["build", &to, "-f", &file, "context"]);
+            command.arg("--root").arg(c.path(&store));
+            std::thread::spawn(move || ran(&mut command))
+        })
+        .collect();
+    for child in children {
+        child.join().unwrap().ok();
+    }
+    another_machine(c);
+    for text in &dockerfiles {
+        let ran = build(c, text, &[&from(&cache)]).ok();
+        assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    }
+    Outcome::Passed
+}
+
+fn down(c: &Context) -> Outcome {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("{}/cache", closed.local_addr().unwrap());
+    drop(closed);
+    c.file("a", "a");
+    let text = "FROM base\nRUN true\nRUN false || true\nCOPY a /a\n";
+    let ran = c.build(text, &[&from(&nowhere), "-t", "x"]).ok();
+    let warnings = ran.err.matches("--cache-from").count();
+    assert_eq!(warnings, 1, "{}", ran.err);
+    for said in [&*nowhere, "cannot be reached", "going on without it"] {
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+    }
+    assert_eq!(ran.executed().len(), 3);
+    Outcome::Passed
+}
+
+fn useless(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let text = format!("FROM {base}\nRUN true\n");
+    let buildkits = |media_type: &str, manifest: Value| {
+        let mut state = registry.state();
+        let all = state.manifests.entry("other".into()).or_default();
+        let bytes = serde_json::to_vec(&manifest).unwrap();
+        all.insert("cache".into(), (media_type.into(), bytes));
+    };
+    let config = json!({
+        "mediaType": "application/vnd.buildkit.cacheconfig.v0",
+        "digest": format!("sha256:{}", "0".repeat(64)),
+        "size": 5,
+    });
+    let index = "application/vnd.oci.image.index.v1+json";
+    let image = "application/vnd.oci.image.manifest.v1+json";
+    for (media_type, manifest) in [
+        (
+            index,
+            json!({"schemaVersion": 2, "mediaType": index, "manifests": [config]}),
+        ),
+        (
+            image,
+            json!({"schemaVersion": 2, "mediaType": image, "config": config, "layers": []}),
+        ),
+    ] {
+        buildkits(media_type, manifest);
+        let name = registry.name("other:cache");
+        let ran = build(c, &text, &[&from(&name), "--no-cache-filter=x", "-t", "x"]).ok();
+        let said = format!("--cache-from {name}: it is BuildKit's cache manifest");
+        assert!(ran.err.contains(&said), "{}", ran.err);
+        another_machine(c);
+    }
+    let app = registry.name("app");
+    for (name, said) in [
+        (base.clone(), "it is an image without a cache"),
+        (registry.name("none"), "nothing was found there"),
+    ] {
+        let ran = build(c, &text, &[&format!("--cache-from={name}"), "-t", &app]).ok();
+        assert_eq!(ran.executed().len(), 1);
+        assert!(
+            ran.err.contains(&format!("--cache-from {name}")),
+            "{}",
+            ran.err
+        );
+        assert!(ran.err.contains(said), "{said}: {}", ran.err);
+        another_machine(c);
+    }
+    let ran = build(c, &text, &["--cache-from=type=local,src=nowhere"]).ok();
+    assert!(ran.err.contains("nowhere/index.json"), "{}", ran.err);
+    for (flag, said) in [
+        ("--cache-from=type=gha", "type=gha is not supported"),
+        ("--cache-to=type=s3,bucket=x", "type=s3 is not supported"),
+        ("--cache-to=type=registry,ref=x,color=red", "\"color\""),
+        ("--cache-to=type=registry", "ref=NAME is missing"),
+    ] {
+        build(c, &text, &[flag]).fails(2, &[said]);
+    }
+    Outcome::Passed
+}
+
+fn tampered(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let cache = registry.name("cache");
+    let text = format!("FROM {base}\nRUN echo good >/f\nRUN cat /f >/g\n");
+    let fill = || {
+        registry.state().manifests.remove("cache");
+        registry.state().blobs.remove("cache");
+        build(c, &text, &[&to(&cache)]).ok();
+        another_machine(c);
+        let tags = registry.tags("cache");
+        assert_eq!(tags.len(), 2);
+        tags
+    };
+    let check = |what: &str, executed: &[&str], said: &str| {
+        let out = ["-o", "type=tar,dest=t.tar"];
+        let ran = build(c, &text, &[&from(&cache), &to(&cache), out[0], out[1]]).ok();
+        assert!(ran.err.contains(said), "{what}: {}", ran.err);
+        for step in executed {
+            assert!(
+                ran.executed().iter().any(|name| name == step),
+                "{what}: {}",
+                ran.err
+            );
+        }
+        let tree = crate::support::read_tar(&c.path("t.tar"));
+        assert_eq!(
+            (tree["f"].text(), tree["g"].text()),
+            ("good\n", "good\n"),
+            "{what}"
+        );
+        another_machine(c);
+        // What was of no use has been replaced.
+        let ran = build(c, &text, &[&from(&cache), out[0], out[1]]).ok();
+        assert_eq!(ran.executed(), [""; 0], "{what}: {}", ran.err);
+        another_machine(c);
+    };
+    let both = ["RUN echo good >/f", "RUN cat /f >/g"];
+    let tags = fill();
+    {
+        let mut state = registry.state();
+        let all = state.manifests.get_mut("cache").unwrap();
+        let (one, other) = (all[&tags[0]].clone(), all[&tags[1]].clone());
+        all.insert(tags[0].clone(), other);
+        all.insert(tags[1].clone(), one);
+    }
+    check("each other's names", &both, "is the entry of sha256:");
+    let tags = fill();
+    for tag in &tags {
+        let mut state = registry.state();
+        let all = state.manifests.get_mut("cache").unwrap();
+        all.get_mut(tag).unwrap().1.truncate(80);
+    }
+    check("a cut manifest", &both, "is damaged");
+    let tags = fill();
+    for tag in &tags {
+        for blob in layers(&registry, "cache", tag) {
+            let mut state = registry.state();
+            let all = state.blobs.get_mut("cache").unwrap();
+            let bytes = all.get_mut(&blob).unwrap();
+            bytes.reverse();
+        }
+    }
+    check("other bytes", &both, "is not used");
+    let tags = fill();
+    for tag in &tags {
+        for blob in layers(&registry, "cache", tag) {
+            registry
+                .state()
+                .blobs
+                .get_mut("cache")
+                .unwrap()
+                .remove(&blob);
+        }
+    }
+    check("no blob", &both, "is not used");
+    Outcome::Passed
+}
+
+fn not_kept(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let text = format!("FROM {base}\nRUN true\n");
+    registry.state().is_read_only = true;
+    let cache = registry.name("cache");
+    let ran = build(c, &text, &[&to(&cache), "-t", "x", "--iidfile", "id"]);
+    let ran = ran.fails(5, &["--cache-to", &cache, "405"]);
+    assert!(!ran.err.contains("panicked"));
+    assert!(
+        c.run(&["images"]).ok().out.contains("x"),
+        "the image is there"
+    );
+    let ignored = format!("{},ignore-error=true", to(&cache));
+    let ran = build(c, &text, &[&ignored, "-t", "x"]).ok();
+    assert!(ran.err.contains("--cache-to"), "{}", ran.err);
+    fs::write(c.path("file"), "").unwrap();
+    let ran = build(c, &text, &["--cache-to=type=local,dest=file/x", "-t", "x"]);
+    ran.fails(6, &["--cache-to", "file/x"]);
+    Outcome::Passed
+}
+
+fn no_cache(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let cache = registry.name("cache");
+    let text = format!(
+        "FROM {base} AS one\nRUN echo 1\nFROM {base} AS two\nRUN echo 2\nCOPY --from=one /etc/passwd /p\n"
+    );
+    build(c, &text, &[&to(&cache)]).ok();
+    another_machine(c);
+    let ran = build(c, &text, &[&from(&cache), "--no-cache"]).ok();
+    assert_eq!(ran.executed().len(), 3, "{}", ran.err);
+    another_machine(c);
+    let ran = build(c, &text, &[&from(&cache), "--no-cache-filter", "two"]).ok();
+    assert_eq!(ran.executed().len(), 2, "{}", ran.err);
+    another_machine(c);
+    let other = registry.name("other");
+    build(c, &text, &[&to(&other), "--no-cache"]).ok();
+    another_machine(c);
+    let ran = build(c, &text, &[&from(&other)]).ok();
+    assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    Outcome::Passed
+}
+
+fn directory(c: &Context) -> Outcome {
+    let (_registry, base) = with_base(c);
+    let text = dockerfile(&base);
+    let args = [
+        "--cache-to=type=local,dest=kept/cache,mode=max,compression=zstd",
+        "--cache-from=type=local,src=kept/cache",
+        "-t",
+        "x",
+        "-q",
+    ];
+    let first = build(c, &text, &args).ok();
+    let index = fs::read(c.path("kept/cache/index.json")).unwrap();
+    another_machine(c);
+    let ran = build(c, &text, &args[..4]).ok();
+    assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    assert!(ran.err.contains(first.out.trim_end()), "{}", ran.err);
+    assert_eq!(fs::read(c.path("kept/cache/index.json")).unwrap(), index);
+    // The image is whole although its layers were elsewhere.
+    c.run(&["save", "--format", "oci-archive", "-o", "x.tar", "x"])
+        .ok();
+    another_machine(c);
+    let min = "--cache-to=type=local,dest=min";
+    build(c, &text, &[min]).ok();
+    let index: Value =
+        serde_json::from_slice(&fs::read(c.path("min/index.json")).unwrap()).unwrap();
+    let steps = index["manifests"].as_array().unwrap().len();
+    assert_eq!(steps, 4, "the layers of the image and nothing else");
+    Outcome::Passed
+}
+
+fn inline(c: &Context) -> Outcome {
+    let (registry, base) = with_base(c);
+    let text = format!("FROM {base}\nRUN echo one >/1\nCOPY a /a\nRUN cat /a >/2\n");
+    let app = registry.name("app");
+    let args = ["--cache-to=type=inline", "-t", &app, "--push"];
+    build_at(c, &text, &args).ok();
+    let first = registry.manifest("app", "latest");
+    let own = layers(&registry, "app", "latest").split_off(1);
+    another_machine(c);
+    build_at(c, &text, &args).ok();
+    assert_eq!(
+        registry.manifest("app", "latest"),
+        first,
+        "the same image from nothing"
+    );
+    another_machine(c);
+    let before = registry.asked();
+    let changed = format!("{text}RUN cat /2 >/3\n");
+    let cached = [&*from(&app), "--cache-to=type=inline", "-t", &app, "--push"];
+    let ran = build_at(c, &changed, &cached).ok();
+    assert_eq!(ran.executed(), ["RUN cat /2 >/3"], "{}", ran.err);
+    assert!(!ran.err.contains("warning"), "{}", ran.err);
+    let fetched = registry.fetched(before);
+    assert!(
+        own.iter().all(|layer| fetched.contains(layer)),
+        "{fetched:?}"
+    );
+    another_machine(c);
+    let before = registry.asked();
+    let ran = build_at(c, &changed, &cached).ok();
+    assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    let fetched = registry.fetched(before);
+    assert!(
+        !own.iter().any(|layer| fetched.contains(layer)),
+        "{fetched:?}"
+    );
+    // Without the flag there is nothing of it, not even on a base that has it.
+    build_at(c, &format!("FROM {app}\nRUN true\n"), &["-t", "derived"]).ok();
+    assert!(!c.inspect("derived").to_string().contains("lapstrake.cache"));
+    Outcome::Passed
+}
+
+/// Root, a user with subordinate ids and one without: who comes later finds what the first one left.
+fn machines(c: &Context) -> Outcome {
+    c.file("a", "a");
+    c.file("c", "c");
+    let mut import = c.command(&["import", "../base.tar", "base"]);
+    ran(import.env("SOURCE_DATE_EPOCH", "1")).ok();
+    let common = c.base.parent().unwrap().join("shared-cache");
+    let place = common.to_str().unwrap();
+    let text = "FROM base AS build\nRUN echo tool >/tool; chmod 2755 /etc\nCOPY --chown=app:wheel a /a\n\
+                FROM base\nCOPY --from=build --chown=app /tool /etc /d/\nUSER app\nWORKDIR /w\n\
+                RUN --mount=type=bind,from=build,target=/m cat /m/tool >/tmp/b\nADD c /c\n";
+    if common.exists() {
+        let ran = build(c, text, &[&format!("--cache-from=type=local,src={place}")]).ok();
+        assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    } else {
+        build(
+            c,
+            text,
+            &[&format!("--cache-to=type=local,dest={place},mode=max")],
+        )
+        .ok();
+    }
+    Outcome::Passed
+}
+
+fn secrets(c: &Context) -> Outcome {
+    c.import();
+    fs::write(c.path("secret"), "geheim").unwrap();
+    let text = "FROM base AS s\nARG PASSWORD\nRUN --mount=type=secret,id=x cat /run/secrets/x | wc -c >/n\n\
+                FROM base\nCOPY --from=s /n /n\n";
+    let args = [
+        "--secret=id=x,src=secret",
+        "--build-arg=PASSWORD=kennwort",
+        "--cache-to=type=local,dest=kept,mode=max,compression=uncompressed",
+    ];
+    build(c, text, &args).ok();
+    let mut files = vec![c.path("kept/index.json")];
+    let blobs = fs::read_dir(c.path("kept/blobs/sha256")).unwrap();
+    files.extend(blobs.map(|blob| blob.unwrap().path()));
+    assert!(files.len() > 4, "{files:?}");
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        for word in [&b"geheim"[..], b"kennwort", crate::SECRET.as_bytes()] {
+            let found = bytes.windows(word.len()).any(|window| window == word);
+            assert!(!found, "{}", file.display());
+        }
+    }
+    Outcome::Passed
+}
