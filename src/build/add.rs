@@ -24,10 +24,9 @@ enum Found<'s> {
 
 /// Does an ADD.
 pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<()> {
-    let staging = stage.store().staging()?;
-    let origin = Origin::open(stage, &plan::Source::Context, &staging)?;
+    let origin = Origin::of(stage, &plan::Source::Context)?;
     let lower = |path: &RootPath| origin.attr(path);
-    let source = origin.source(&lower);
+    let source = origin.source(stage, &lower)?;
     let options = CopyOptions {
         exclude: step.exclude.clone(),
         ..copy::options(

@@ -9,6 +9,7 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `lazy`: layers that are brought when their files are needed
 //! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
@@ -28,6 +29,7 @@ mod failed;
 mod fetched;
 mod image;
 mod inflight;
+mod lazy;
 mod mounts;
 mod run;
 mod scheduler;
@@ -42,6 +44,7 @@ pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 
@@ -53,7 +56,7 @@ use crate::context::Context;
 use crate::image::Platform;
 use crate::progress::Progress;
 use crate::store::Store;
-use crate::transfer::Remote;
+use crate::transfer::{Bringing, Remote};
 
 /// What a build works with, besides its plan.
 pub struct Environment<'a> {
@@ -61,6 +64,8 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Where base images come from.
     pub remote: &'a dyn Remote,
+    /// What of these images is being brought.
+    pub bringing: &'a Bringing,
     /// How ADD reaches the network.
     pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.

@@ -73,12 +73,12 @@ fn execute(
         None => None,
     };
     let staging = stage.store().staging()?;
-    let lowers = stage.stack().lowers();
-    let workspace = Workspace::for_run(&lowers, staging.path(), &spec)?;
+    let stack = stage.stack()?;
+    let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;
-    let attributes = workdir::ensure(stage, root, &spec)?;
+    let attributes = workdir::ensure(stage, &stack, root, &spec)?;
     let ran = run(stage, step, &workspace, spec, shown);
     drop(held);
     if let Err(mut error) = ran {
@@ -97,7 +97,7 @@ fn execute(
         return Err(error);
     }
     let upper = workspace.finish()?;
-    stage.commit(staging, &upper, attributes)
+    stage.commit_over(&stack, staging, &upper, attributes)
 }
 
 fn is_insecure(step: &RunStep) -> bool {

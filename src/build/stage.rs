@@ -1,6 +1,5 @@
 //! One stage, from its base to its last step.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,16 +10,17 @@ use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
 use super::inflight::Turn;
+use super::lazy::LazyLayer;
 use super::scheduler::Shared;
 use super::slot::Abandoned;
 use super::{Settings, StepFailed, add, copy, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
-use crate::layer::{Attr, Attributes, Layer, LayerStack, seal};
+use crate::layer::{Attributes, Layer, LayerStack, seal};
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
-use crate::rootfs::{RootDir, RootPath};
+use crate::rootfs::RootDir;
 use crate::store::{LayerMeta, Staging, StepRecord, Store};
 
 /// The note of a layer that tells when it was made, RFC 3339.
@@ -33,7 +33,6 @@ pub(super) type Finished = Arc<StageResult>;
 pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
-    pub(super) stack: LayerStack,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -126,7 +125,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
-                    stack: parent.stack.clone(),
                     chain: parent.chain.clone(),
                 }
             }
@@ -139,7 +137,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
-                    stack: base.stack.clone(),
                     chain: base.digest.clone(),
                 }
             }
@@ -182,7 +179,6 @@ impl StageResult {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
-            stack: LayerStack::default(),
             chain: Digest::of(b"scratch"),
         }
     }
@@ -197,8 +193,9 @@ impl<'a> Stage<'a> {
         &self.shared.env.settings
     }
 
-    pub(super) fn stack(&self) -> &LayerStack {
-        &self.result.stack
+    /// The layers so far, on top of each other; those that are not here are brought.
+    pub(super) fn stack(&self) -> Result<LayerStack> {
+        self.shared.env.stack(&self.result.layers)
     }
 
     pub(super) fn layers(&self) -> &[BuiltLayer] {
@@ -208,11 +205,6 @@ impl<'a> Stage<'a> {
     /// The configuration so far, the current instruction included.
     pub(super) fn config(&self) -> &ImageConfig {
         self.result.state.config()
-    }
-
-    /// The metadata that the disk under the stage so far does not hold.
-    pub(super) fn lower(&self) -> impl Fn(&RootPath) -> io::Result<Option<Attr>> + '_ {
-        |path| self.result.stack.attr(path).map_err(io::Error::other)
     }
 
     pub(super) fn chain(&self) -> &str {
@@ -263,7 +255,7 @@ impl<'a> Stage<'a> {
         let found = match turn {
             Turn::Theirs(slot) => slot
                 .wait()
-                .map(|built| (built, Outcome::Cached))
+                .map(|built| (built.on_others(), Outcome::Cached))
                 .map_err(Into::into),
             Turn::Mine(duty) => self
                 .make(&key, &shown, execute)
@@ -282,7 +274,6 @@ impl<'a> Stage<'a> {
             }
         };
         shown.finish(outcome);
-        self.result.stack.push(built.layer.clone());
         self.result.layers.push(built);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
@@ -303,11 +294,12 @@ impl<'a> Stage<'a> {
         Ok((built, Outcome::Done))
     }
 
+    /// What an earlier build made under `key`. The layers below it need not be here.
     fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
         if self.no_cache {
             return Ok(None);
         }
-        let Some(record) = self.store().step(&key.digest)? else {
+        let Some(record) = self.store().record(&key.digest)? else {
             return Ok(None);
         };
         let Some(id) = record.layer else {
@@ -323,12 +315,12 @@ impl<'a> Stage<'a> {
             created: created.clone(),
         };
         Ok(Some(BuiltLayer {
-            layer: Layer::open(&id, &found.dir)?,
+            layer: LazyLayer::stored(&found),
             origin,
         }))
     }
 
-    fn remember(&self, key: &StepKey, layer: &Layer) -> Result<()> {
+    fn remember(&self, key: &StepKey, layer: &LazyLayer) -> Result<()> {
         let layer = Some(layer.id().to_owned());
         let record = StepRecord {
             layer,
@@ -345,7 +337,7 @@ impl<'a> Stage<'a> {
         upper: &Path,
         recorded: Attributes,
     ) -> Result<BuiltLayer> {
-        self.commit_over(self.stack(), staging, upper, recorded)
+        self.commit_over(&self.stack()?, staging, upper, recorded)
     }
 
     /// The same for a layer that knows of `below` only.
@@ -367,14 +359,14 @@ impl<'a> Stage<'a> {
         let published = self.store().publish_layer(staging, &meta)?;
         let layer = Layer::open(&meta.id, &published.dir)?;
         Ok(BuiltLayer {
-            layer,
+            layer: LazyLayer::made(layer),
             origin: Origin::Step { created },
         })
     }
 
     /// The stage so far, to read from. `staging` lends a directory for the mount.
     pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
-        let view = View::overlay(&self.stack().lowers(), staging.path())?;
+        let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
 }

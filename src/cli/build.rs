@@ -19,6 +19,7 @@ use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
+use crate::transfer::Bringing;
 
 /// The agent of `--ssh` that git is given.
 const DEFAULT_AGENT: &str = "default";
@@ -109,6 +110,7 @@ fn build(
     let env = Environment {
         store: &store,
         remote: &registries,
+        bringing: &Bringing::default(),
         fetching: &fetching,
         ids: &entered.ids,
         context: &context,

@@ -15,7 +15,7 @@ use crate::image::{ImageConfig, Platform};
 use crate::layer::LayerStack;
 use crate::rootfs::{RootDir, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
-use crate::transfer::{self, PullOptions, PullPolicy};
+use crate::transfer::{self, Bringer, Bringing, PullOptions, PullPolicy};
 
 /// Run a command in an image
 #[derive(Args, Debug)]
@@ -72,7 +72,15 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let entered = app.enter()?;
     let store = app.open_store(&entered)?;
     let image = find(args, app, &store)?;
-    let stack = transfer::ensure_layers(&store, &image, &entered.ids, &|_| {})?;
+    let registries = app.registries()?;
+    let bringer = Bringer {
+        store: &store,
+        remote: &registries,
+        bringing: &Bringing::default(),
+        stopped: &|| false,
+        progress: &|_| {},
+    };
+    let stack = bringer.stack(&transfer::layers_of(&image)?, &entered.ids)?;
     let staging = store.staging()?;
     let spec = spec(args, &image.config, &stack, staging.path())?;
     let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;

@@ -15,6 +15,7 @@
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
 //!   fetched/           files and repositories from the network: see the module of that name
+//!   sources/HEX        who has the blobs that are not here (see `sources`)
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
@@ -49,6 +50,7 @@ mod open;
 mod records;
 mod remove;
 mod settle;
+mod sources;
 
 use std::collections::HashSet;
 use std::fs::File;
