@@ -12,10 +12,12 @@ mod config;
 mod contexts;
 mod files;
 mod granted;
+mod lazy;
 mod lint;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod registry;
 mod remote;
 mod repositories;
 mod sections;
@@ -47,6 +49,7 @@ fn cases() -> Vec<Case> {
         contexts::CASES,
         outputs::CASES,
         remote::CASES,
+        lazy::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,
