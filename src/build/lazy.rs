@@ -22,8 +22,8 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 
-use super::Environment;
 use super::image::BuiltLayer;
+use super::{Environment, elsewhere};
 use crate::image::Digest;
 use crate::layer::{Layer, LayerStack};
 use crate::progress::{Outcome, Step};
@@ -154,6 +154,18 @@ impl Environment<'_> {
         Ok(below)
     }
 
+    /// Whether all of the layers are here.
+    pub(super) fn has_all(&self, layers: &[BuiltLayer]) -> Result<bool> {
+        for built in layers {
+            if let Place::Sourced(layer) = &built.layer.0.place
+                && self.store.layer_by_diff_id(&layer.diff_id)?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Brings and unpacks the layers that are not here.
     fn bring(&self, layers: &[BuiltLayer]) -> Result<()> {
         let mut missing = Vec::new();
@@ -168,8 +180,13 @@ impl Environment<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        self.shown(&label(&missing), |tell| {
+        let brought = self.shown(&label(&missing), |tell| {
             self.with_bringer(tell, |bringer| bringer.layers(&missing, self.ids))
+        });
+        brought.map_err(|error| {
+            elsewhere::explained(layers, error, |layer| {
+                self.with_bringer(&|_| {}, |bringer| bringer.layer(layer, self.ids))
+            })
         })
     }
 

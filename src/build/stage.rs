@@ -8,12 +8,12 @@ use runtime::View;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::image::{BuiltLayer, Origin};
+use super::image::{BuiltLayer, BuiltStep, Origin};
 use super::inflight::Turn;
 use super::lazy::LazyLayer;
 use super::scheduler::Shared;
 use super::slot::Abandoned;
-use super::{Settings, StepFailed, add, copy, run, supported, workdir};
+use super::{Settings, StepFailed, add, copy, elsewhere, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
@@ -33,6 +33,7 @@ pub(super) type Finished = Arc<StageResult>;
 pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
+    pub(super) steps: Vec<BuiltStep>,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -125,6 +126,7 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
+                    steps: parent.steps.clone(),
                     chain: parent.chain.clone(),
                 }
             }
@@ -137,6 +139,7 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
+                    steps: Vec::new(),
                     chain: base.digest.clone(),
                 }
             }
@@ -165,7 +168,7 @@ impl<'a> Stage<'a> {
         let mut begun = Self::new(shared, stage, result);
         copy::whole(&mut begun, name, number)?;
         for layer in &mut begun.result.layers {
-            if let Origin::Step { created } = &layer.origin {
+            if let Origin::Step { created, .. } = &layer.origin {
                 let created = created.clone();
                 layer.origin = Origin::Files { created };
             }
@@ -179,6 +182,7 @@ impl StageResult {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
+            steps: Vec::new(),
             chain: Digest::of(b"scratch"),
         }
     }
@@ -241,8 +245,8 @@ impl<'a> Stage<'a> {
 
     /// Finds the layer under `key` or has it made, and puts it on the stage.
     ///
-    /// In this order: an equal step of this build, which is waited for; an earlier build's result;
-    /// `execute`.
+    /// In this order: an equal step of this build, which is waited for; an earlier build's result, of
+    /// this store or another machine; `execute`.
     pub(super) fn layer_step(
         &mut self,
         name: &str,
@@ -274,6 +278,10 @@ impl<'a> Stage<'a> {
             }
         };
         shown.finish(outcome);
+        self.result.steps.push(BuiltStep {
+            layer: self.result.layers.len(),
+            key: key.digest.clone(),
+        });
         self.result.layers.push(built);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
@@ -299,9 +307,20 @@ impl<'a> Stage<'a> {
         if self.no_cache {
             return Ok(None);
         }
+        match self.stored(key)? {
+            None => elsewhere::found(self, key),
+            found => Ok(found),
+        }
+    }
+
+    /// What this store has.
+    fn stored(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
         let Some(record) = self.store().record(&key.digest)? else {
             return Ok(None);
         };
+        if let Some(known) = record.elsewhere {
+            return elsewhere::recorded(self, key, known);
+        }
         let Some(id) = record.layer else {
             return Ok(None);
         };
@@ -313,6 +332,7 @@ impl<'a> Stage<'a> {
         };
         let origin = Origin::Step {
             created: created.clone(),
+            until: None,
         };
         Ok(Some(BuiltLayer {
             layer: LazyLayer::stored(&found),
@@ -325,6 +345,7 @@ impl<'a> Stage<'a> {
         let record = StepRecord {
             layer,
             fields: key.fields.clone(),
+            elsewhere: None,
         };
         Ok(self.store().put_step(&key.digest, &record)?)
     }
@@ -360,7 +381,10 @@ impl<'a> Stage<'a> {
         let layer = Layer::open(&meta.id, &published.dir)?;
         Ok(BuiltLayer {
             layer: LazyLayer::made(layer),
-            origin: Origin::Step { created },
+            origin: Origin::Step {
+                created,
+                until: None,
+            },
         })
     }
 
@@ -398,7 +422,7 @@ pub(super) fn unix_now() -> i64 {
 }
 
 /// Seconds since 1970 as RFC 3339; none for a time that has no such form.
-pub(super) fn rfc3339(seconds: i64) -> Option<String> {
+pub fn rfc3339(seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()?
         .format(&Rfc3339)

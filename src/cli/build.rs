@@ -13,8 +13,10 @@ use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
-use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
+use super::{App, annotation, call, granted, kept, metadata, named, shared_cache, signals, values};
+use crate::build::{
+    self, BuiltImage, Cancel, Environment, Fetching, Lost, Secret, SeenBases, Settings, Why,
+};
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
@@ -107,10 +109,13 @@ fn build(
     };
     let is_fatal = checks.agree(warnings)?;
     let agree = || checks.agree(&mut Vec::new()).map(drop);
+    let warn = |text: &str| progress.warn(text);
+    let cache = shared_cache::sources(args, &registries, &settings.platform, &warn);
     let env = Environment {
         store: &store,
         remote: &registries,
         bringing: &Bringing::default(),
+        cache: &cache,
         fetching: &fetching,
         ids: &entered.ids,
         context: &context,
@@ -121,19 +126,42 @@ fn build(
         before_steps: is_fatal.then_some(&agree),
         settings,
     };
-    let built = build::build(&env, &plan);
+    let made = make(&env, args, &plan, &outputs);
     checks.tell(is_quiet(args), warnings)?;
-    let image = match built {
-        Ok(image) => image,
+    cache.close();
+    let (image, delivered) = match made {
+        Ok(made) => made,
         Err(error) => {
             let help = kept::keep(&env, &error, app.root.as_deref());
             return Err(Diagnostics::at_step(&source, error, help.as_deref()));
         }
     };
-    let delivered = deliver::deliver(&env, args, &outputs, &image)?;
+    let left = shared_cache::leave(&env, args, &registries, &image, &delivered.pushed);
     store.settle()?;
     cancel.check()?;
+    left?;
     tell(args, &delivered, warnings, out)
+}
+
+/// Builds and writes every output; anew, without them, when results of earlier builds that were
+/// found elsewhere turn out not to be had.
+fn make(
+    env: &Environment<'_>,
+    args: &BuildArgs,
+    plan: &Plan,
+    outputs: &[OutputSpec],
+) -> Result<(BuiltImage, Delivered)> {
+    loop {
+        let made = build::build(env, plan).and_then(|image| {
+            let delivered = deliver::deliver(env, args, outputs, &image)
+                .map_err(|error| env.explained(&image, error))?;
+            Ok((image, delivered))
+        });
+        match made {
+            Err(error) if Lost::in_error(&error).is_some_and(|lost| lost.refuse(env)) => {}
+            made => return made,
+        }
+    }
 }
 
 /// Writes the id file and the metadata file, and stdout's one line.
@@ -274,6 +302,7 @@ fn settings(
         annotations: annotations.manifest,
         descriptor_annotations: annotations.descriptor,
         hostname: values::hostname(build_args)?,
+        inline_cache: shared_cache::is_inline(args),
         epoch: epoch(build_args)?,
     })
 }

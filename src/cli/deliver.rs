@@ -28,6 +28,8 @@ pub(super) struct Delivered {
     pub(super) config: Option<Descriptor>,
     /// The names it went under.
     pub(super) names: Vec<Reference>,
+    /// Those of them under which it was pushed.
+    pub(super) pushed: Vec<Reference>,
 }
 
 /// The outputs that the flags ask for: `-o`, then `--push` and `--load`; the store if none.
@@ -119,6 +121,7 @@ pub(super) fn deliver(
         manifest: None,
         config: None,
         names: Vec::new(),
+        pushed: Vec::new(),
     };
     for output in outputs {
         env.cancel.check()?;
@@ -133,6 +136,9 @@ pub(super) fn deliver(
         delivered.id = Some(assembled.id);
         delivered.manifest = Some(assembled.descriptor);
         delivered.config = Some(assembled.config);
+        if output.push {
+            delivered.pushed.extend(names.iter().cloned());
+        }
         delivered.names.extend(names);
     }
     if delivered.id.is_none() && (args.quiet || args.iidfile.is_some()) {

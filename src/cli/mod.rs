@@ -31,6 +31,7 @@ mod report;
 mod rmi;
 mod run;
 mod save;
+mod shared_cache;
 mod signals;
 mod table;
 mod tag;

@@ -175,15 +175,18 @@ impl Place for Directory {
         self.read(blob, CONFIG_LIMIT)
     }
 
+    fn takes_blob(&self, blob: &Descriptor, _mount_from: &[Reference]) -> Result<bool, PlaceError> {
+        let found = fs::metadata(self.blob(&blob.digest));
+        Ok(found.is_ok_and(|found| found.len() == blob.size))
+    }
+
     fn put_blob(
         &self,
         blob: &Descriptor,
-        _mount_from: &[Reference],
+        mount_from: &[Reference],
         open: &dyn Fn() -> io::Result<File>,
     ) -> Result<bool, PlaceError> {
-        let is_there =
-            fs::metadata(self.blob(&blob.digest)).is_ok_and(|found| found.len() == blob.size);
-        if is_there {
+        if self.takes_blob(blob, mount_from)? {
             return Ok(false);
         }
         let file = open().map_err(disk("read the blob for", &self.blob(&blob.digest)))?;

@@ -97,6 +97,13 @@ pub trait Place: fmt::Display + Sync {
     /// When it is not there or is something else.
     fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>, PlaceError>;
 
+    /// Whether the place has a blob, or has it now because it took it from one of the repositories
+    /// `mount_from`. Nothing is sent.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    fn takes_blob(&self, blob: &Descriptor, mount_from: &[Reference]) -> Result<bool, PlaceError>;
+
     /// Makes sure that the place has a blob; `open` gives it, from its beginning, as often as it
     /// has to be sent. `mount_from` are repositories that may have it. Says whether it was sent.
     ///

@@ -116,6 +116,11 @@ impl Place for Repository<'_> {
         Ok(fetched)
     }
 
+    fn takes_blob(&self, blob: &Descriptor, mount_from: &[Reference]) -> Result<bool, PlaceError> {
+        let name = &self.reference;
+        Ok(self.registries.has_or_mounts_blob(name, blob, mount_from)?)
+    }
+
     fn put_blob(
         &self,
         blob: &Descriptor,

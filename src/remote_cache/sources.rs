@@ -4,13 +4,13 @@
 //! first request to a place is made alone, so that a place that is down costs its patience once.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::entry::{Entry, Read, StepEntry};
 use super::place::{Besides, Place, PlaceError};
 use crate::image::{Digest, Reference};
+use crate::transfer::BlobSource;
 
 /// Tags begin so where the reference does not say otherwise.
 pub(super) const PREFIX: &str = "lapstrake";
@@ -66,28 +66,21 @@ pub(super) fn read_entry(
     read.entry(&config, key).map(Some).map_err(damaged)
 }
 
-/// Where the blob of a result is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// In this repository.
-    Repository(Reference),
-    /// In this image layout.
-    Directory(PathBuf),
-}
-
 /// The result of a step, somewhere else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheHit {
     /// What it is.
     pub step: StepEntry,
     /// Where its blob is.
-    pub origin: Origin,
+    pub source: BlobSource,
+    /// What people call that place.
+    pub place: String,
 }
 
 /// A place to look in.
 struct Source<'a> {
     place: Box<dyn Place + Send + 'a>,
-    origin: Origin,
+    blobs: BlobSource,
     /// None for an image that is pinned by its digest, which has no entries beside it.
     prefix: Option<String>,
     /// Held during the first request.
@@ -112,6 +105,8 @@ pub struct CacheSources<'a> {
     warn: &'a (dyn Fn(&str) + Sync),
     known: Mutex<HashMap<Digest, Option<CacheHit>>>,
     refused: Mutex<HashSet<Digest>>,
+    /// The keys that a diff id was found under.
+    given: Mutex<HashMap<Digest, HashSet<Digest>>>,
 }
 
 impl<'a> CacheSources<'a> {
@@ -122,18 +117,19 @@ impl<'a> CacheSources<'a> {
             warn,
             known: Mutex::default(),
             refused: Mutex::default(),
+            given: Mutex::default(),
         }
     }
 
     /// Adds a place to be asked after those that were added before.
-    pub fn add(&mut self, place: impl Place + Send + 'a, origin: Origin) {
-        let prefix = match &origin {
-            Origin::Repository(reference) => tag_prefix(reference).ok().map(str::to_owned),
-            Origin::Directory(_) => Some(PREFIX.to_owned()),
+    pub fn add(&mut self, place: impl Place + Send + 'a, blobs: BlobSource) {
+        let prefix = match &blobs {
+            BlobSource::Repository(reference) => tag_prefix(reference).ok().map(str::to_owned),
+            BlobSource::Layout(_) => Some(PREFIX.to_owned()),
         };
         self.sources.push(Source {
             place: Box::new(place),
-            origin,
+            blobs,
             prefix,
             state: Mutex::new(State::Unasked),
             besides: OnceLock::new(),
@@ -150,7 +146,7 @@ impl<'a> CacheSources<'a> {
 
     /// The result of the step with this key, from the first place that has it.
     pub fn step(&self, key: &Digest) -> Option<CacheHit> {
-        if self.sources.is_empty() || lock(&self.refused).contains(key) {
+        if self.sources.is_empty() || self.is_refused(key) {
             return None;
         }
         if let Some(known) = lock(&self.known).get(key) {
@@ -161,8 +157,11 @@ impl<'a> CacheSources<'a> {
                 Entry::Step(step) => step,
                 Entry::Record(_) => return None,
             };
-            let origin = source.origin.clone();
-            Some(CacheHit { step, origin })
+            Some(CacheHit {
+                step,
+                source: source.blobs.clone(),
+                place: source.place.to_string(),
+            })
         });
         lock(&self.known).insert(key.clone(), hit.clone());
         hit
@@ -178,14 +177,32 @@ impl<'a> CacheSources<'a> {
             })
     }
 
-    /// Has the result of this key count as missing from now on: its blob could not be had, for the
-    /// reason given.
-    pub fn refuse(&self, key: &Digest, reason: &str) {
-        lock(&self.refused).insert(key.clone());
+    /// Notes that the step of `key` was found, here or elsewhere, as the layer of `diff_id`.
+    pub fn gave(&self, key: &Digest, diff_id: &Digest) {
+        let mut given = lock(&self.given);
+        given
+            .entry(diff_id.clone())
+            .or_default()
+            .insert(key.clone());
+    }
+
+    /// Has the results that are the layer of `diff_id` count as missing from now on: it cannot be had,
+    /// for the reason given. Says whether they did not before.
+    pub fn refuse(&self, diff_id: &Digest, reason: &str) -> bool {
+        let keys = lock(&self.given).remove(diff_id).unwrap_or_default();
+        if keys.is_empty() {
+            return false;
+        }
+        lock(&self.refused).extend(keys);
         (self.warn)(&format!(
-            "--cache-from: the result of step {} is not used: {reason}; the step is executed",
-            key.hex()
+            "the result of an earlier build is not used, and its step is executed: {reason}"
         ));
+        true
+    }
+
+    /// Whether what is found under `key` is of no use.
+    pub fn is_refused(&self, key: &Digest) -> bool {
+        lock(&self.refused).contains(key)
     }
 
     /// The keys whose results turned out to be of no use.

@@ -14,6 +14,7 @@ use super::registry::is_buildkit_cache;
 use super::*;
 use crate::image::manifest::{Descriptor, Manifest, OCI_LAYER_GZIP, OCI_MANIFEST};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
+use crate::transfer::BlobSource;
 
 const TIME: &str = "2024-05-06T07:08:09Z";
 
@@ -292,6 +293,10 @@ impl Place for &Memory {
         })
     }
 
+    fn takes_blob(&self, blob: &Descriptor, _mount_from: &[Reference]) -> Result<bool, PlaceError> {
+        Ok(self.blobs.lock().unwrap().contains_key(&blob.digest))
+    }
+
     fn put_blob(
         &self,
         blob: &Descriptor,
@@ -334,8 +339,8 @@ impl Place for &Memory {
     }
 }
 
-fn origin() -> Origin {
-    Origin::Repository("h:1/r".parse().unwrap())
+fn origin() -> BlobSource {
+    BlobSource::Repository("h:1/r".parse().unwrap())
 }
 
 fn blob() -> io::Result<File> {
@@ -431,7 +436,10 @@ fn a_tampered_entry_is_a_warning_and_a_miss() {
         sources.record(&digest("record")).is_some(),
         "the place is still asked"
     );
-    sources.refuse(&digest("record"), "its blob is gone");
+    assert!(!sources.refuse(&digest("diff"), "nothing was given"));
+    sources.gave(&digest("c"), &digest("diff"));
+    assert!(sources.refuse(&digest("diff"), "its blob is gone"));
+    assert!(sources.is_refused(&digest("c")));
     let warnings = warnings.lock().unwrap().clone();
     assert!(
         warnings[0].contains(&format!("is the entry of {}", digest("b"))),
@@ -480,7 +488,7 @@ fn places_of_no_use_are_told_at_the_end() {
 fn found(dir: &Path, key: &str) -> Option<CacheHit> {
     let warn = |text: &str| panic!("{text}");
     let mut sources = CacheSources::new(&warn);
-    sources.add(Directory::new(dir), Origin::Directory(dir.to_owned()));
+    sources.add(Directory::new(dir), BlobSource::Layout(dir.to_owned()));
     sources.step(&digest(key))
 }
 
@@ -526,11 +534,11 @@ fn a_damaged_directory_is_a_miss() {
     let mut sources = CacheSources::new(&warn);
     sources.add(
         Directory::new(dir.path()),
-        Origin::Directory(dir.path().to_owned()),
+        BlobSource::Layout(dir.path().to_owned()),
     );
     assert_eq!(sources.step(&digest("a")), None);
     let none = dir.path().join("none");
-    sources.add(Directory::new(&none), Origin::Directory(none.clone()));
+    sources.add(Directory::new(&none), BlobSource::Layout(none.clone()));
     assert_eq!(sources.step(&digest("b")), None);
     sources.close();
     let warnings = warnings.lock().unwrap().clone();

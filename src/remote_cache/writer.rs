@@ -74,6 +74,18 @@ impl<'a> CacheWriter<'a> {
         Ok(is_known)
     }
 
+    /// Whether the place has the blob, or took it from one of `mount_from`: then it need not be here.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub fn takes_blob(
+        &self,
+        blob: &Descriptor,
+        mount_from: &[Reference],
+    ) -> Result<bool, PlaceError> {
+        self.place.takes_blob(blob, mount_from)
+    }
+
     /// Puts a step's result: its blob, unless it is there, which `open` gives and `mount_from` may
     /// have; then the entry.
     ///

@@ -14,6 +14,7 @@ use super::caches;
 use super::error::At;
 use super::files::{lock_error, read_record, taken};
 use super::images::{is_index, name_of};
+use super::layers::id_of_diff;
 use super::remove::disk_usage;
 use super::{ExportRecord, StepRecord, Store, StoreError, remove_tree};
 use crate::image::{Digest, ImageConfig};
@@ -217,7 +218,9 @@ impl Collection<'_> {
         map: &OsStr,
         reached: &mut Reached,
     ) -> Result<HashSet<OsString>, StoreError> {
-        let mut live = HashSet::new();
+        // The layers of a base are known by these names before they are here.
+        let names = reached.diff_ids.iter().filter_map(|hex| hex.to_str());
+        let mut live: HashSet<OsString> = names.map(|hex| id_of_diff(hex).into()).collect();
         let diffs = self.store.path("diffs").join(map);
         for name in names_in(&diffs)? {
             let link = diffs.join(&name);
@@ -244,6 +247,12 @@ impl Collection<'_> {
     }
 
     fn collect_blobs(&mut self, reached: &Reached) -> Result<(), StoreError> {
+        let sources = self.store.path("sources");
+        for name in names_in(&sources)? {
+            if !reached.blobs.contains(&name) {
+                self.remove_record(&sources.join(&name))?;
+            }
+        }
         let dir = self.store.path("oci/blobs/sha256");
         for name in names_in(&dir)? {
             if reached.blobs.contains(&name) {

@@ -8,6 +8,7 @@ use super::files::{Sync, read_limited, read_record};
 use super::layers::checked_id;
 use super::{Store, StoreError};
 use crate::image::Digest;
+use crate::image::manifest::Descriptor;
 
 /// What a step key led to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,23 @@ pub struct StepRecord {
     pub layer: Option<String>,
     /// The fields the key was made of, in order, so that a miss can be explained.
     pub fields: Vec<(String, String)>,
+    /// For a step that was executed elsewhere: what is known of its layer, which need not be here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<StepElsewhere>,
+}
+
+/// A step's layer that another machine has made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepElsewhere {
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// Its blob.
+    pub blob: Descriptor,
+    /// When the step was executed, RFC 3339.
+    pub created: String,
+    /// Later times in the tar were set back to this, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
 }
 
 /// What is known of a layer's tar.
@@ -44,6 +62,11 @@ pub struct ExportedBlob {
 }
 
 impl ExportRecord {
+    /// The name of the form in which later times than `epoch` were set back to it.
+    pub fn variant(epoch: Option<i64>) -> String {
+        epoch.map_or_else(String::new, |epoch| format!("until{epoch}"))
+    }
+
     /// Adds a form, in place of an older one made the same way.
     pub fn add(&mut self, blob: ExportedBlob) {
         self.blobs

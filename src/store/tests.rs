@@ -248,6 +248,7 @@ fn another_id_map_sees_nothing() {
     let record = StepRecord {
         layer: Some(meta.id.clone()),
         fields: Vec::new(),
+        elsewhere: None,
     };
     store.put_step(&key, &record).unwrap();
     let other = Store::open(dir.path(), "0 100000 65536").unwrap();
@@ -267,6 +268,7 @@ fn a_power_cut_costs_what_was_not_settled() {
     let record = StepRecord {
         layer: Some("lost".into()),
         fields: vec![("run".into(), "make".into())],
+        elsewhere: None,
     };
     store.put_step(&key, &record).unwrap();
     assert_eq!(store.layer("lost").unwrap(), Some(lost));
@@ -439,6 +441,7 @@ fn garbage_is_what_no_tag_reaches() {
         let record = StepRecord {
             layer: Some(id.into()),
             fields: Vec::new(),
+            elsewhere: None,
         };
         store
             .put_step(&Digest::of(key.as_bytes()), &record)

@@ -12,6 +12,7 @@ mod config;
 mod contexts;
 mod files;
 mod granted;
+mod lazy;
 mod lint;
 mod mistakes;
 mod mounts;
@@ -49,6 +50,7 @@ fn cases() -> Vec<Case> {
         contexts::CASES,
         outputs::CASES,
         remote::CASES,
+        lazy::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,

@@ -39,10 +39,7 @@ const TIME: &str = "1600000000";
 /// The registry with the base image, which the store does not keep.
 fn with_base(c: &Context) -> (Registry, String) {
     let registry = Registry::start();
-    let base = registry.name("base");
-    c.import();
-    c.run(&["tag", "base", &base]).ok();
-    c.run(&["push", &base]).ok();
+    let base = registry.push_base(c, "base");
     another_machine(c);
     c.file("a", "a");
     c.file("c", "c");
@@ -86,26 +83,24 @@ fn from(name: &str) -> String {
     format!("--cache-from=type=registry,ref={name}")
 }
 
-/// The layers of an image in the registry.
-fn layers(registry: &Registry, repository: &str, tag: &str) -> Vec<String> {
-    let manifest = registry.manifest(repository, tag);
-    let layers = manifest["layers"].as_array().unwrap().iter();
-    layers
-        .map(|layer| layer["digest"].as_str().unwrap().to_owned())
-        .collect()
+/// The blobs that requests have fetched.
+fn blobs_of(asked: &[String]) -> BTreeSet<String> {
+    let gets = asked.iter().filter(|line| line.starts_with("GET "));
+    let blobs = gets.filter_map(|line| line.split_once("/blobs/"));
+    blobs.map(|(_, digest)| digest.to_owned()).collect()
 }
 
 /// Every layer that an entry of the cache has.
 fn cached_layers(registry: &Registry, repository: &str) -> BTreeSet<String> {
     let tags = registry.tags(repository);
     tags.iter()
-        .flat_map(|tag| layers(registry, repository, tag))
+        .flat_map(|tag| registry.layers(repository, tag))
         .collect()
 }
 
 fn fresh(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
-    let text = dockerfile(&base);
+    let (text, mut since) = (dockerfile(&base), 0);
     for (number, with_time) in [(1, false), (2, true)] {
         let cache = registry.name(&format!("cache{number}"));
         let (first, second) = (format!("app:{number}"), format!("app:{number}b"));
@@ -118,7 +113,7 @@ fn fresh(c: &Context) -> Outcome {
         assert_eq!(ran.executed().len(), STEPS, "{}", ran.err);
         assert!(ran.err.contains("nothing was found there"), "{}", ran.err);
         another_machine(c);
-        let before = registry.asked();
+        registry.asked(&mut since);
         let again = registry.name(&second);
         let ran = run(&["-t", &again, "--push", &to(&cache), &from(&cache)]).ok();
         assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
@@ -127,13 +122,9 @@ fn fresh(c: &Context) -> Outcome {
             registry.manifest("app", &first.replace("app:", "")),
             registry.manifest("app", &second.replace("app:", ""))
         );
-        let log = registry.log(before);
-        let is_config = |blob: &String| {
-            let state = registry.state();
-            let mut all = state.blobs.values();
-            all.any(|blobs| blobs.get(blob).is_some_and(|bytes| bytes[0] == b'{'))
-        };
-        let fetched = registry.fetched(before);
+        let log = registry.asked(&mut since);
+        let is_config = |blob: &String| registry.held().blobs[blob][0] == b'{';
+        let fetched = blobs_of(&log);
         assert!(fetched.iter().all(is_config), "{fetched:?} of {log:#?}");
         let written = log.iter().filter(|line| !line.starts_with("GET"));
         let to_cache = written.filter(|line| line.contains(&format!("/v2/cache{number}/")));
@@ -149,10 +140,10 @@ fn fresh(c: &Context) -> Outcome {
 
 fn needed(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
-    let cache = registry.name("cache");
+    let (cache, mut since) = (registry.name("cache"), 0);
     build(c, &dockerfile(&base), &[&to(&cache)]).ok();
     another_machine(c);
-    let before = registry.asked();
+    registry.asked(&mut since);
     // The last step is another one: it is executed on what is below, and nothing else is.
     let text = dockerfile(&base).replace("WORKDIR /w", "RUN cat /b /c /tool >/d");
     let ran = build(c, &text, &[&from(&cache), "-o", "type=tar,dest=t.tar"]).ok();
@@ -160,7 +151,7 @@ fn needed(c: &Context) -> Outcome {
     let tree = crate::support::read_tar(&c.path("t.tar"));
     assert_eq!(tree["d"].text(), "actool\n");
     assert_eq!(tree["tool"].owner, (1000, 1000));
-    let fetched = registry.fetched(before);
+    let fetched = blobs_of(&registry.asked(&mut since));
     let cached = cached_layers(&registry, "cache");
     let of_cache: Vec<_> = fetched.intersection(&cached).collect();
     assert_eq!(
@@ -169,10 +160,10 @@ fn needed(c: &Context) -> Outcome {
         "those of COPY, RUN and COPY: {of_cache:?}"
     );
     // The store has them now, and needs the registry no more.
-    let before = registry.asked();
+    registry.asked(&mut since);
     let ran = build(c, &text, &["-o", "type=tar,dest=t.tar"]).ok();
     assert_eq!(ran.cached(), STEPS, "{}", ran.err);
-    assert_eq!(registry.fetched(before).len(), 0);
+    assert_eq!(blobs_of(&registry.asked(&mut since)).len(), 0);
     Outcome::Passed
 }
 
@@ -230,10 +221,10 @@ fn useless(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
     let text = format!("FROM {base}\nRUN true\n");
     let buildkits = |media_type: &str, manifest: Value| {
-        let mut state = registry.state();
-        let all = state.manifests.entry("other".into()).or_default();
         let bytes = serde_json::to_vec(&manifest).unwrap();
-        all.insert("cache".into(), (media_type.into(), bytes));
+        let key = ("other".to_owned(), "cache".to_owned());
+        let mut held = registry.held();
+        held.manifests.insert(key, (media_type.into(), bytes));
     };
     let config = json!({
         "mediaType": "application/vnd.buildkit.cacheconfig.v0",
@@ -291,9 +282,9 @@ fn tampered(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
     let cache = registry.name("cache");
     let text = format!("FROM {base}\nRUN echo good >/f\nRUN cat /f >/g\n");
+    let key = |name: &str| ("cache".to_owned(), name.to_owned());
     let fill = || {
-        registry.state().manifests.remove("cache");
-        registry.state().blobs.remove("cache");
+        registry.forget_repository("cache");
         build(c, &text, &[&to(&cache)]).ok();
         another_machine(c);
         let tags = registry.tags("cache");
@@ -326,39 +317,30 @@ fn tampered(c: &Context) -> Outcome {
     let both = ["RUN echo good >/f", "RUN cat /f >/g"];
     let tags = fill();
     {
-        let mut state = registry.state();
-        let all = state.manifests.get_mut("cache").unwrap();
-        let (one, other) = (all[&tags[0]].clone(), all[&tags[1]].clone());
-        all.insert(tags[0].clone(), other);
-        all.insert(tags[1].clone(), one);
+        let mut held = registry.held();
+        let all = &mut held.manifests;
+        let (one, other) = (all[&key(&tags[0])].clone(), all[&key(&tags[1])].clone());
+        all.insert(key(&tags[0]), other);
+        all.insert(key(&tags[1]), one);
     }
     check("each other's names", &both, "is the entry of sha256:");
     let tags = fill();
     for tag in &tags {
-        let mut state = registry.state();
-        let all = state.manifests.get_mut("cache").unwrap();
-        all.get_mut(tag).unwrap().1.truncate(80);
+        let mut held = registry.held();
+        held.manifests.get_mut(&key(tag)).unwrap().1.truncate(80);
     }
     check("a cut manifest", &both, "is damaged");
     let tags = fill();
     for tag in &tags {
-        for blob in layers(&registry, "cache", tag) {
-            let mut state = registry.state();
-            let all = state.blobs.get_mut("cache").unwrap();
-            let bytes = all.get_mut(&blob).unwrap();
-            bytes.reverse();
+        for blob in registry.layers("cache", tag) {
+            registry.held().blobs.get_mut(&blob).unwrap().reverse();
         }
     }
     check("other bytes", &both, "is not used");
     let tags = fill();
     for tag in &tags {
-        for blob in layers(&registry, "cache", tag) {
-            registry
-                .state()
-                .blobs
-                .get_mut("cache")
-                .unwrap()
-                .remove(&blob);
+        for blob in registry.layers("cache", tag) {
+            registry.held().has.remove(&key(&blob));
         }
     }
     check("no blob", &both, "is not used");
@@ -368,7 +350,7 @@ fn tampered(c: &Context) -> Outcome {
 fn not_kept(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
     let text = format!("FROM {base}\nRUN true\n");
-    registry.state().is_read_only = true;
+    registry.held().is_read_only = true;
     let cache = registry.name("cache");
     let ran = build(c, &text, &[&to(&cache), "-t", "x", "--iidfile", "id"]);
     let ran = ran.fails(5, &["--cache-to", &cache, "405"]);
@@ -441,11 +423,11 @@ fn directory(c: &Context) -> Outcome {
 fn inline(c: &Context) -> Outcome {
     let (registry, base) = with_base(c);
     let text = format!("FROM {base}\nRUN echo one >/1\nCOPY a /a\nRUN cat /a >/2\n");
-    let app = registry.name("app");
+    let (app, mut since) = (registry.name("app"), 0);
     let args = ["--cache-to=type=inline", "-t", &app, "--push"];
     build_at(c, &text, &args).ok();
     let first = registry.manifest("app", "latest");
-    let own = layers(&registry, "app", "latest").split_off(1);
+    let own = registry.layers("app", "latest").split_off(1);
     another_machine(c);
     build_at(c, &text, &args).ok();
     assert_eq!(
@@ -454,22 +436,22 @@ fn inline(c: &Context) -> Outcome {
         "the same image from nothing"
     );
     another_machine(c);
-    let before = registry.asked();
+    registry.asked(&mut since);
     let changed = format!("{text}RUN cat /2 >/3\n");
     let cached = [&*from(&app), "--cache-to=type=inline", "-t", &app, "--push"];
     let ran = build_at(c, &changed, &cached).ok();
     assert_eq!(ran.executed(), ["RUN cat /2 >/3"], "{}", ran.err);
     assert!(!ran.err.contains("warning"), "{}", ran.err);
-    let fetched = registry.fetched(before);
+    let fetched = blobs_of(&registry.asked(&mut since));
     assert!(
         own.iter().all(|layer| fetched.contains(layer)),
         "{fetched:?}"
     );
     another_machine(c);
-    let before = registry.asked();
+    registry.asked(&mut since);
     let ran = build_at(c, &changed, &cached).ok();
     assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
-    let fetched = registry.fetched(before);
+    let fetched = blobs_of(&registry.asked(&mut since));
     assert!(
         !own.iter().any(|layer| fetched.contains(layer)),
         "{fetched:?}"
@@ -489,7 +471,7 @@ fn machines(c: &Context) -> Outcome {
     let common = c.base.parent().unwrap().join("shared-cache");
     let place = common.to_str().unwrap();
     let text = "FROM base AS build\nRUN echo tool >/tool; chmod 2755 /etc\nCOPY --chown=app:wheel a /a\n\
-                FROM base\nCOPY --from=build --chown=app /tool /etc /d/\nUSER app\nWORKDIR /w\n\
+                FROM base\nCOPY --from=build --chown=app /tool /etc /d/\nUSER app\nWORKDIR /w\nUSER 0\n\
                 RUN --mount=type=bind,from=build,target=/m cat /m/tool >/tmp/b\nADD c /c\n";
     if common.exists() {
         let ran = build(c, text, &[&format!("--cache-from=type=local,src={place}")]).ok();
