@@ -14,7 +14,8 @@ use crate::output;
 use crate::progress::Outcome;
 use crate::registry::Registries;
 use crate::remote_cache::{
-    CacheSources, CacheWriter, Directory, RecordEntry, Repository, StepEntry, Written, tag_prefix,
+    CacheSources, CacheWriter, Directory, RecordEntry, Repository, StepEntry, Written,
+    repository_name, tag_prefix,
 };
 use crate::store::StoreError;
 use crate::transfer::{BlobSource, each};
@@ -72,7 +73,7 @@ pub(super) fn leave(
                 let prefix = tag_prefix(name).map_err(anyhow::Error::msg)?;
                 let place = Repository::new(registries, name, platform);
                 let writer = CacheWriter::new(place, prefix, platform, spoilt);
-                (writer, name.familiar())
+                (writer, repository_name(name))
             }
             CachePlace::Local(dir) => {
                 let place = Directory::new(dir);

@@ -59,7 +59,7 @@ pub use entry::{Entry, EntryError, RecordEntry, StepEntry};
 pub use inline::{Inline, InlineStep};
 pub use place::{Besides, Place, PlaceError};
 pub use registry::Repository;
-pub use sources::{CacheHit, CacheSources, tag_prefix};
+pub use sources::{CacheHit, CacheSources, repository_name, tag_prefix};
 pub use writer::{CacheWriter, Written};
 
 /// The name of our field in a configuration, with the version of its form.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::Inline;
 use super::entry::CONFIG_LIMIT;
 use super::place::{Besides, Place, PlaceError};
+use super::sources::repository_name;
 use crate::image::manifest::{Descriptor, Document, Manifest, OCI_MANIFEST};
 use crate::image::{ImageConfig, Platform, Reference};
 use crate::registry::{Pushed, Registries};
@@ -72,7 +73,7 @@ impl Repository<'_> {
 
 impl fmt::Display for Repository<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reference.familiar())
+        f.write_str(&repository_name(&self.reference))
     }
 }
 

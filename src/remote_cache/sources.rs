@@ -36,6 +36,15 @@ pub fn tag_prefix(reference: &Reference) -> Result<&str, String> {
     }
 }
 
+/// What people call the repository of `reference`; a tag that nobody wrote says nothing.
+pub fn repository_name(reference: &Reference) -> String {
+    let name = reference.familiar();
+    match name.strip_suffix(":latest") {
+        Some(short) => short.to_owned(),
+        None => name,
+    }
+}
+
 /// The name of an entry.
 pub(super) fn entry_tag(prefix: &str, key: &Digest) -> String {
     format!("{prefix}-{}", key.hex())
