@@ -281,8 +281,8 @@ fn pushed(c: &Context) -> Outcome {
         let count = |what: &str| asked.iter().filter(|line| line.starts_with(what)).count();
         assert_eq!(
             count("GET /v2/team/base/blobs"),
-            usize::from(way == "build"),
-            "{asked:#?}"
+            1,
+            "{way}: the configuration: {asked:#?}"
         );
         assert_eq!(
             count("PATCH"),
