@@ -98,6 +98,7 @@ fn build(
         None => read(&source)?,
     };
     let registries = app.registries()?;
+    let _ended = cancel.on_cancel(registries.ender());
     let seen = SeenBases::default();
     let checks = Checks {
         source: &source,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::image::manifest::{
     DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor, OCI_CONFIG, OCI_LAYER,
     OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST,
 };
-use crate::layer::{Compression, TarOptions, export};
+use crate::layer::{Below, Compression, LayerError, LayerStack, TarOptions, export};
 use crate::progress::Outcome;
 use crate::remote_cache::{Inline, InlineStep};
 use crate::store::{ExportRecord, ExportedBlob};
@@ -199,6 +199,24 @@ fn inline(env: &Environment<'_>, image: &BuiltImage) -> Inline {
     }
 }
 
+/// What a layer lies on, which may not be here: most layers delete nothing, and need none of it.
+struct LazyBelow<'a> {
+    env: &'a Environment<'a>,
+    layers: &'a [BuiltLayer],
+    stack: OnceLock<LayerStack>,
+}
+
+impl Below for LazyBelow<'_> {
+    fn stack(&self) -> Result<&LayerStack, LayerError> {
+        if let Some(stack) = self.stack.get() {
+            return Ok(stack);
+        }
+        let stack = self.env.stack(self.layers);
+        let stack = stack.map_err(|error| LayerError::Below(error.into()))?;
+        Ok(self.stack.get_or_init(|| stack))
+    }
+}
+
 struct Exporter<'a> {
     env: &'a Environment<'a>,
     layers: &'a [BuiltLayer],
@@ -233,15 +251,20 @@ impl Exporter<'_> {
             let found = Descriptor::new(&blob.media_type, &blob.digest, blob.size);
             return Ok((record.diff_id.clone(), found));
         }
-        let stack = self.env.stack(&self.layers[..=index])?;
-        let layer = &stack.layers()[index];
+        let layers = self.layers;
+        let own = self.env.stack(&layers[index..=index])?;
+        let below = LazyBelow {
+            env: self.env,
+            layers: &layers[..index],
+            stack: OnceLock::new(),
+        };
         let mut writer = store.blob_writer()?;
         let options = TarOptions {
             clamp_mtime: self.env.settings.epoch,
         };
         let made = export(
-            &stack.below(index),
-            layer,
+            &below,
+            &own.layers()[0],
             &options,
             self.compression,
             self.threads,

@@ -44,12 +44,9 @@ fn lose_base(c: &Context) -> usize {
     let mut lost = 0;
     for path in layers(c) {
         if path.join("diff/bin/busybox").exists() {
-            let status = std::process::Command::new("chmod")
-                .args(["-R", "u+rwX"])
-                .arg(&path)
-                .status();
-            assert!(status.unwrap().success());
-            fs::remove_dir_all(&path).unwrap();
+            // It may belong to ids of the builder's; out of the way is as good as deleted.
+            let aside = c.path(&format!("lost-{}", path.file_name().unwrap().display()));
+            fs::rename(&path, &aside).unwrap();
             lost += 1;
         } else if path.is_file() && fs::metadata(&path).unwrap().len() > 100_000 {
             fs::remove_file(&path).unwrap();
@@ -148,7 +145,7 @@ fn changed(c: &Context) -> Outcome {
     let mut lost = 0;
     for path in layers(c) {
         if path.join("diff/one").exists() {
-            fs::remove_dir_all(&path).unwrap();
+            fs::rename(&path, c.path("lost-step")).unwrap();
             lost += 1;
         }
     }
@@ -284,8 +281,8 @@ fn pushed(c: &Context) -> Outcome {
         let count = |what: &str| asked.iter().filter(|line| line.starts_with(what)).count();
         assert_eq!(
             count("GET /v2/team/base/blobs"),
-            usize::from(way == "build"),
-            "{asked:#?}"
+            1,
+            "{way}: the configuration: {asked:#?}"
         );
         assert_eq!(
             count("PATCH"),
