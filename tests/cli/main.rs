@@ -10,6 +10,7 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod distrust;
 mod files;
 mod granted;
 mod lazy;
@@ -61,6 +62,7 @@ fn cases() -> Vec<Case> {
         caches::CASES,
         granted::CASES,
         shared::CASES,
+        distrust::CASES,
     ]
     .concat()
 }
