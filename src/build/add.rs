@@ -72,6 +72,7 @@ fn look<'s>(
 ) -> Result<Found<'s>> {
     Ok(match wanted {
         AddSource::Local(path) => {
+            let _permit = stage.permit()?;
             Found::Local(select(source, std::slice::from_ref(path), options)?)
         }
         AddSource::Http(url) => Found::File(fetched::file(stage, url, checksum)?),
@@ -88,6 +89,7 @@ fn add_to_key(
 ) -> Result<()> {
     match found {
         Found::Local(selection) => {
+            let _permit = stage.permit()?;
             let content = selection.digest(source, options, &stage.shared.files)?;
             key.field("content", content.as_str());
             return Ok(());

@@ -218,6 +218,12 @@ impl Environment<'_> {
             store: self.store,
             remote: self.remote,
             bringing: self.bringing,
+            compute: &|work| {
+                // Without a permit the build was ended, and so is what was to be done.
+                if let Ok(_permit) = self.jobs.take(self.cancel) {
+                    work();
+                }
+            },
             stopped: &|| self.cancel.why().is_some(),
             progress,
         };

@@ -10,6 +10,7 @@
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
 //! * `lazy`: layers that are brought when their files are needed
+//! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
 //! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
@@ -18,6 +19,7 @@
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
+mod activity;
 mod add;
 mod bases;
 mod cancel;
@@ -29,6 +31,7 @@ mod failed;
 mod fetched;
 mod image;
 mod inflight;
+mod jobs;
 mod lazy;
 mod mounts;
 mod run;
@@ -44,6 +47,7 @@ pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
@@ -78,6 +82,8 @@ pub struct Environment<'a> {
     pub progress: &'a Progress,
     /// Ends the build.
     pub cancel: &'a Cancel,
+    /// How much is done at a time.
+    pub jobs: &'a Jobs,
     /// What the base images turned out to be.
     pub seen: &'a SeenBases,
     /// Asked when the base images of the stages are there and nothing was executed; its error ends

@@ -10,6 +10,7 @@ use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
 use super::image::{BuiltImage, BuiltLayer, finish_history};
 use super::inflight::InFlight;
+use super::jobs::Jobs;
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
 use super::{StepFailed, supported};
@@ -90,8 +91,40 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     }
     let first_failure = Mutex::new(None);
     std::thread::scope(|scope| {
+        let _end = EndOfWatch(env.jobs);
+        // One stage has nobody to give way to.
+        if plan.stages().len() > 1 {
+            let watch = || env.jobs.watch();
+            let name = "jobs".to_owned();
+            if let Err(error) = std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, watch)
+            {
+                let error = anyhow!(error).context("cannot start a thread");
+                note_failure(&first_failure, error);
+                env.cancel.cancel(Why::Failure);
+            }
+        }
+        run_stages(&shared, &first_failure);
+    });
+    keep_file_digests(&shared, context);
+    if let Some(Why::Signal(signal)) = env.cancel.why() {
+        return Err(Cancelled(Why::Signal(signal)).into());
+    }
+    match first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        Some(error) => Err(error),
+        None => Ok(result(env, shared.stage(plan.target())?)),
+    }
+}
+
+/// Runs every stage on a thread of its own.
+fn run_stages(shared: &Shared<'_>, first_failure: &Mutex<Option<anyhow::Error>>) {
+    let (env, plan) = (shared.env, shared.plan);
+    std::thread::scope(|scope| {
         for stage in plan.stages() {
-            let (shared, first_failure) = (&shared, &first_failure);
             let body = move || {
                 let _awake = LeaveNobodyWaiting(shared);
                 match stage::run(shared, stage) {
@@ -120,16 +153,14 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
             }
         }
     });
-    keep_file_digests(&shared, context);
-    if let Some(Why::Signal(signal)) = env.cancel.why() {
-        return Err(Cancelled(Why::Signal(signal)).into());
-    }
-    match first_failure
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        Some(error) => Err(error),
-        None => Ok(result(env, shared.stage(plan.target())?)),
+}
+
+/// Ends the watch over sleeping steps with the stages, however they end.
+struct EndOfWatch<'a>(&'a Jobs);
+
+impl Drop for EndOfWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
 use super::inflight::Turn;
+use super::jobs::Permit;
 use super::lazy::LazyLayer;
 use super::scheduler::Shared;
 use super::slot::Abandoned;
@@ -205,6 +206,12 @@ impl<'a> Stage<'a> {
     /// The configuration so far, the current instruction included.
     pub(super) fn config(&self) -> &ImageConfig {
         self.result.state.config()
+    }
+
+    /// The right to compute, waited for.
+    pub(super) fn permit(&self) -> Result<Permit<'a>> {
+        let env = self.shared.env;
+        Ok(env.jobs.take(env.cancel)?)
     }
 
     pub(super) fn chain(&self) -> &str {

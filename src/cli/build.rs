@@ -14,7 +14,7 @@ use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
+use crate::build::{self, Cancel, Environment, Fetching, Jobs, Secret, SeenBases, Settings, Why};
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::plan::{NamedContext, Plan, PlanOptions};
@@ -112,6 +112,7 @@ fn build(
         store: &store,
         remote: &registries,
         bringing: &Bringing::default(),
+        jobs: &Jobs::new(jobs(args)),
         fetching: &fetching,
         ids: &entered.ids,
         context: &context,
@@ -171,6 +172,12 @@ fn tell(
         }
         None => Ok(()),
     }
+}
+
+/// `--jobs`, else the cores that this process may use.
+fn jobs(args: &BuildArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.jobs.map_or_else(cores, usize::from)
 }
 
 fn is_quiet(args: &BuildArgs) -> bool {

@@ -229,6 +229,7 @@ fn push(
             store: env.store,
             remote: env.remote,
             bringing: env.bringing,
+            compute: &|work| work(),
             stopped: &stopped,
             progress: &|_| {},
         };

@@ -77,6 +77,7 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
         store: &store,
         remote: &registries,
         bringing: &Bringing::default(),
+        compute: &|work| work(),
         stopped: &|| false,
         progress: &|_| {},
     };

@@ -180,6 +180,7 @@ impl Pulling<'_> {
             store: self.store,
             remote: self.remote,
             bringing,
+            compute: &|work| work(),
             stopped: &|| false,
             progress: self.progress,
         }

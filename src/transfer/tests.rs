@@ -112,6 +112,7 @@ fn bringing<T>(
         store,
         remote,
         bringing: &Bringing::default(),
+        compute: &|work| work(),
         stopped: &|| false,
         progress,
     })
@@ -751,6 +752,7 @@ fn a_source_that_fails_is_followed_by_the_next() {
         store: &receiver,
         remote: &registry,
         bringing: &Bringing::default(),
+        compute: &|work| work(),
         stopped: &|| true,
         progress: &quiet,
     };

@@ -12,6 +12,7 @@ mod config;
 mod contexts;
 mod files;
 mod granted;
+mod jobs;
 mod lazy;
 mod lint;
 mod mistakes;
@@ -50,6 +51,7 @@ fn cases() -> Vec<Case> {
         outputs::CASES,
         remote::CASES,
         lazy::CASES,
+        jobs::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,

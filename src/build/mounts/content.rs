@@ -59,5 +59,6 @@ pub(super) fn of_selection(
 ) -> Result<Digest> {
     let lower = |path: &RootPath| origin.attr(path);
     let (source, options) = (origin.source(stage, &lower)?, CopyOptions::default());
+    let _permit = stage.permit()?;
     Ok(selection.digest(&source, &options, &stage.shared.files)?)
 }
