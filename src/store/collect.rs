@@ -18,8 +18,11 @@ use super::remove::disk_usage;
 use super::{ExportRecord, StepRecord, Store, StoreError, remove_tree};
 use crate::image::{Digest, ImageConfig};
 
-/// How long the table of a context's contents is kept after its last change.
+/// How long the tables of a context are kept after their last change.
 const TABLE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is only worth something while its context is built.
+const TABLES: [&str; 3] = ["files", "runs", "listings"];
 
 /// What is to be collected.
 #[derive(Clone, Copy, Debug, Default)]
@@ -268,7 +271,7 @@ impl Collection<'_> {
             kinds.push("tmp");
         }
         if self.options.all {
-            kinds.push("files");
+            kinds.extend(TABLES);
         }
         for kind in kinds {
             let dir = self.store.path(kind);
@@ -284,10 +287,16 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Tables of contexts that have not been read for long. One too many costs a reading.
+    /// Tables that have not been written for long. One too few costs a reading, or an explanation.
     fn collect_old_tables(&mut self) -> Result<(), StoreError> {
-        let dir = self.store.path("files");
-        for name in names_in(&dir)? {
+        for kind in TABLES {
+            self.collect_old(&self.store.path(kind))?;
+        }
+        Ok(())
+    }
+
+    fn collect_old(&mut self, dir: &Path) -> Result<(), StoreError> {
+        for name in names_in(dir)? {
             let path = dir.join(name);
             let metadata = fs::symlink_metadata(&path).at("examine", &path)?;
             let age = metadata
