@@ -50,9 +50,6 @@ use crate::fetch::{self, Network};
 use crate::registry::{Registries, Settings};
 use crate::store::Store;
 
-/// What `lapstrake run` ends with when the process could not be started, as docker does.
-const RUN_ERROR: u8 = 125;
-
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
 
@@ -164,7 +161,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             report::tell(&error);
             match cli.command {
-                Command::Run(_) => ExitCode::from(RUN_ERROR),
+                Command::Run(_) => ExitCode::from(run::exit_code(&error)),
                 _ => report::classify(&error).into(),
             }
         }
