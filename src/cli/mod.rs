@@ -146,7 +146,9 @@ impl App {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            // The tip is to pass the flag behind `--`, as a context or an image: nobody means that.
+            error.remove(clap::error::ContextKind::Suggested);
             let code = if error.use_stderr() {
                 exit::Class::Usage.code()
             } else {
