@@ -13,6 +13,7 @@ use super::exit::UsageError;
 use super::input::Input;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
+use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
 use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
 use crate::dockerfile::{self, Dockerfile};
@@ -54,6 +55,7 @@ fn build(
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let settings = settings(args, &build_args, &outputs)?;
+    let limit = upkeep::limit(args.store_limit.as_deref())?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     let progress = progress(args);
@@ -67,6 +69,12 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let _upkeep = AtTheEnd {
+        store: &store,
+        limit,
+        progress: &progress,
+        cancel: &cancel,
+    };
     let network = app.network()?;
     let secrets = settings.secrets.clone();
     let secret = |name: &str| secrets.get(name).and_then(Secret::text);
