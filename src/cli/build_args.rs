@@ -111,9 +111,14 @@ pub struct BuildArgs {
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
     pub network: NetworkArg,
 
-    /// How progress is shown on stderr
-    #[arg(long, value_enum, default_value_t = ProgressArg::Plain, value_name = "KIND")]
-    pub progress: ProgressArg,
+    /// How progress is shown on stderr [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_enum, value_name = "KIND", hide_default_value = true)]
+    pub progress: Option<ProgressArg>,
+
+    /// Tell of every step that is executed why it was not found in the cache: the first input
+    /// that differs from the last time
+    #[arg(long)]
+    pub explain: bool,
 
     /// Show nothing but errors, and print the image's id on stdout
     #[arg(short, long)]
@@ -181,9 +186,18 @@ impl From<NetworkArg> for runtime::Network {
 /// `--progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressArg {
+    /// What suits stderr: plain, for now
+    Auto,
     /// One line per event
-    #[value(alias = "auto")]
     Plain,
+    /// One JSON object per line and event, for programs
+    #[value(name = "rawjson")]
+    RawJson,
     /// Nothing but errors
     Quiet,
+    /// Nothing but errors
+    None,
+    /// Lines that are redrawn: not supported
+    #[value(hide = true)]
+    Tty,
 }

@@ -31,6 +31,7 @@ mod report;
 mod rmi;
 mod run;
 mod save;
+mod shown;
 mod signals;
 mod table;
 mod tag;

@@ -11,6 +11,7 @@ mod contents;
 mod digest;
 mod error;
 mod expand;
+mod listing;
 mod literal;
 mod select;
 

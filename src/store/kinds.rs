@@ -53,7 +53,7 @@ pub(super) enum How {
 const REGULAR: &str = "regular";
 
 /// Everything but the locks and the image layout's own two files.
-pub(super) static KINDS: [Kind; 10] = [
+pub(super) static KINDS: [Kind; 12] = [
     kind("image blobs", "oci/blobs/sha256", REGULAR, How::Blobs),
     LAYERS,
     mapped("layer records", "diffs", REGULAR, How::Diffs),
@@ -68,6 +68,8 @@ pub(super) static KINDS: [Kind; 10] = [
         How::Repositories,
     ),
     kind("context tables", "files", "source.local", A_MONTH),
+    kind("last runs", "runs", "source.local", A_MONTH),
+    kind("listings", "listings", "source.local", A_MONTH),
     kind("temporary files", "tmp", "internal", How::Temporary),
 ];
 

@@ -10,6 +10,7 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod explain;
 mod files;
 mod granted;
 mod lint;
@@ -43,6 +44,7 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
