@@ -1,7 +1,7 @@
 //! `lapstrake build`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::build_args::BuildArgs;
 use super::checks::{self, Checks};
 use super::deliver::{self, Delivered};
+use super::depfile::Depfile;
 use super::exit::UsageError;
 use super::input::Input;
 use super::metadata::Told;
@@ -18,7 +19,7 @@ use super::shown::Shown;
 use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
 use crate::build::{
-    self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, StepLog, Why,
+    self, Cancel, Environment, Fetching, NamedFiles, Secret, SeenBases, Settings, StepLog, Why,
 };
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
@@ -62,10 +63,19 @@ fn build(
 ) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
+    let mut depfile = Depfile::asked(args, &outputs)?;
     let settings = settings(args, &build_args, &outputs)?;
     let limit = upkeep::limit(args.store_limit.as_deref())?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
+    if depfile.is_some() && !input.is_directory() {
+        return Err(UsageError(
+            "--depfile needs a build context that is a directory: make cannot see when another one \
+             changes"
+                .into(),
+        )
+        .into());
+    }
     let progress = shown.progress();
     let options = plan_options(args, build_args, &settings.platform, contexts);
     let read = |source: &SourceText| plan(args, source, &options, progress);
@@ -105,8 +115,13 @@ fn build(
         progress,
         cancel: &cancel,
     };
+    let file = input.dockerfile().map(Path::to_owned);
     let (context, source) = input.open(args, &callers, &entered.ids)?;
-    let named = named::opened(named, &callers, &entered.ids);
+    let context = context.recording(depfile.is_some());
+    if let Some(depfile) = &mut depfile {
+        depfile.add_dockerfile(file.as_deref(), &context);
+    }
+    let named = named::opened(named, &callers, &entered.ids, depfile.is_some());
     let (dockerfile, plan) = match early {
         Some(read) => read,
         None => read(&source)?,
@@ -153,27 +168,43 @@ fn build(
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
-    tell(args, &delivered, told, shown, out)
+    if let Some(depfile) = &mut depfile {
+        depfile.add_files(named::layout_files(&args.build_contexts));
+        depfile.add_inputs(&context);
+        for context in named.iter().filter_map(NamedFiles::opened) {
+            depfile.add_ignore_file(context);
+            depfile.add_inputs(context);
+        }
+    }
+    write_files(args, &delivered, told, depfile, shown)?;
+    tell(args, &delivered, shown, out)
 }
 
-/// Writes the id file and the metadata file, and stdout's one line.
-fn tell(
+/// Writes the metadata file, the id file, and after all others the rule for make.
+fn write_files(
     args: &BuildArgs,
     delivered: &Delivered,
     told: &Told,
+    depfile: Option<Depfile<'_>>,
     shown: &Shown,
-    out: &mut dyn Write,
 ) -> Result<()> {
     if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
         metadata::write_id(path, id.as_str())?;
     }
-    let result = result(delivered);
-    shown.succeeded(&result);
     if let Some(path) = &args.metadata_file {
-        let mut value = result;
+        let mut value = result(delivered);
         told.add_to(&mut value);
         metadata::write(path, &value)?;
     }
+    match depfile {
+        Some(depfile) => depfile.finish(shown.progress()),
+        None => Ok(()),
+    }
+}
+
+/// Tells programs what was built, and writes stdout's one line.
+fn tell(args: &BuildArgs, delivered: &Delivered, shown: &Shown, out: &mut dyn Write) -> Result<()> {
+    shown.succeeded(&result(delivered));
     match &delivered.id {
         Some(id) if args.quiet => writeln!(out, "{id}").context("cannot write to stdout"),
         Some(id) => {

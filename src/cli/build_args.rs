@@ -76,9 +76,19 @@ pub struct BuildArgs {
     #[arg(long)]
     pub load: bool,
 
-    /// Write the image's id to FILE, only on success; untouched if the id did not change
+    /// Write the image's id to FILE, only on success; untouched if the id did not change, unless
+    /// it is the target of a --depfile
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+
+    /// Write a rule for make to FILE: what the build makes (--iidfile, else an output with dest)
+    /// depends on the Dockerfile and on what the steps read of the context
+    #[arg(long, value_name = "FILE")]
+    pub depfile: Option<PathBuf>,
+
+    /// Target of the rule, if it is not what the build makes
+    #[arg(long, value_name = "NAME", requires = "depfile")]
+    pub depfile_target: Option<PathBuf>,
 
     /// Write what was built, or why it failed, to FILE as JSON
     #[arg(long, value_name = "FILE")]

@@ -7,6 +7,7 @@ mod call;
 mod check;
 mod checks;
 mod deliver;
+mod depfile;
 mod du;
 mod exit;
 mod files;

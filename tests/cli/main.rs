@@ -14,6 +14,7 @@ mod explain;
 mod files;
 mod granted;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -45,6 +46,7 @@ fn cases() -> Vec<Case> {
         files::CASES,
         cache::CASES,
         explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
