@@ -21,6 +21,7 @@ mod repositories;
 mod sections;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -53,6 +54,7 @@ fn cases() -> Vec<Case> {
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,
