@@ -42,6 +42,7 @@ pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
+pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
 

@@ -18,6 +18,7 @@ use super::{App, annotation, call, granted, kept, metadata, named, signals, valu
 use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
+use crate::lint::{CheckOptions, OPTIONS_ARG};
 use crate::plan::{NamedContext, Plan, PlanOptions};
 use crate::progress::{Plain, Progress, Quiet};
 
@@ -205,7 +206,17 @@ pub(super) fn build_args(args: &BuildArgs) -> Result<Vec<(String, String)>, Usag
     {
         pairs.push((EPOCH.into(), epoch));
     }
+    check_options(&pairs)?;
     Ok(pairs)
+}
+
+/// Options of checks that are given as a build argument are the command line's matter.
+pub(super) fn check_options(build_args: &[(String, String)]) -> Result<(), UsageError> {
+    for (_, value) in build_args.iter().filter(|(name, _)| name == OPTIONS_ARG) {
+        CheckOptions::parse(value)
+            .map_err(|reason| UsageError(format!("--build-arg {OPTIONS_ARG}: {reason}")))?;
+    }
+    Ok(())
 }
 
 /// `SOURCE_DATE_EPOCH` of the build arguments, else of the environment.

@@ -52,9 +52,6 @@ use crate::fetch::{self, Network};
 use crate::registry::{Registries, Settings};
 use crate::store::Store;
 
-/// What `lapstrake run` ends with when the process could not be started, as docker does.
-const RUN_ERROR: u8 = 125;
-
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
 
@@ -152,7 +149,9 @@ impl App {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            // The tip is to pass the flag behind `--`, as a context or an image: nobody means that.
+            error.remove(clap::error::ContextKind::Suggested);
             let code = if error.use_stderr() {
                 exit::Class::Usage.code()
             } else {
@@ -167,7 +166,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             report::tell(&error);
             match cli.command {
-                Command::Run(_) => ExitCode::from(RUN_ERROR),
+                Command::Run(_) => ExitCode::from(run::exit_code(&error)),
                 _ => report::classify(&error).into(),
             }
         }

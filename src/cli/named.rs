@@ -89,6 +89,12 @@ impl FromStr for Location {
         if let Some(remote) = RemoteContext::parse(value).map_err(text_of)? {
             return Ok(Self::Remote(remote));
         }
+        if let Some(target) = value.strip_prefix("target:") {
+            return Err(format!(
+                "target:{target} is another target of a bake file, which is not read here: \
+                 build that one first and name its image as docker-image://IMAGE"
+            ));
+        }
         match value.split_once("://") {
             None => Ok(Self::Directory(value.into())),
             Some((scheme, rest)) => Err(match nearest(scheme, SCHEMES) {
