@@ -232,7 +232,7 @@ impl Pass<'_> {
         }
         let may_go = |unit: &Unit| {
             let free = match unit.kind.how {
-                How::Blobs => {
+                How::Blobs | How::OfBlobs => {
                     !self.reached.blobs.contains(&unit.name) && !needed.contains(unit.name.as_str())
                 }
                 How::Layers => !self.reached.has_layer(unit),
