@@ -205,7 +205,7 @@ impl BlobWriter {
         let path = self.store.blob_path(digest);
         self.store.hold(Place::blob(digest.hex()))?;
         fs::rename(&self.path, &path).at("publish the blob", &path)?;
-        self.store.fresh().written.push(path);
+        self.store.own().written.push(path);
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Kind {
 pub(super) enum How {
     /// Content by digest: as long as something that stays needs it.
     Blobs,
+    /// A file for each of some blobs, which need not be there: as long as something needs the blob.
+    OfBlobs,
     /// Layers, and what is recorded of them: together.
     Layers,
     /// Links from diff ids to layers.
@@ -53,7 +55,7 @@ pub(super) enum How {
 const REGULAR: &str = "regular";
 
 /// Everything but the locks and the image layout's own two files.
-pub(super) static KINDS: [Kind; 12] = [
+pub(super) static KINDS: [Kind; 13] = [
     kind("image blobs", "oci/blobs/sha256", REGULAR, How::Blobs),
     LAYERS,
     mapped("layer records", "diffs", REGULAR, How::Diffs),
@@ -68,8 +70,9 @@ pub(super) static KINDS: [Kind; 12] = [
         How::Repositories,
     ),
     kind("context tables", "files", "source.local", A_MONTH),
-    kind("last runs", "runs", "source.local", A_MONTH),
-    kind("listings", "listings", "source.local", A_MONTH),
+    kind("run records", "runs", "source.local", A_MONTH),
+    kind("run records", "listings", "source.local", A_MONTH),
+    kind("blob sources", "sources", REGULAR, How::OfBlobs),
     kind("temporary files", "tmp", "internal", How::Temporary),
 ];
 
@@ -110,6 +113,7 @@ impl Kind {
         !matches!(
             self.how,
             How::Repositories
+                | How::OfBlobs
                 | How::Directories { .. }
                 | How::Files {
                     stays: Duration::ZERO

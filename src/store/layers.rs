@@ -167,9 +167,8 @@ impl Store {
     }
 
     fn published(&self, dir: PathBuf, meta: &LayerMeta) -> LayerRecord {
-        let mut fresh = self.fresh();
-        fresh.layers.insert(meta.id.clone());
-        fresh.written.push(dir.clone());
+        self.fresh().layers.insert(meta.id.clone());
+        self.own().written.push(dir.clone());
         LayerRecord {
             dir,
             meta: meta.clone(),

@@ -102,13 +102,19 @@ struct Inner {
     /// Held by everything unfinished, so that garbage is not collected under it.
     live: Arc<()>,
     fresh: Mutex<Fresh>,
+    own: Mutex<Own>,
 }
 
-/// What this process relies on and has not yet seen flushed to the disk, and what it has in use.
+/// What this process relies on and has not yet seen flushed to the disk.
 #[derive(Debug, Default)]
 struct Fresh {
     blobs: HashSet<Digest>,
     layers: HashSet<String>,
+}
+
+/// What this process does with the store, as far as collecting has to know.
+#[derive(Debug, Default)]
+struct Own {
     /// What nobody may collect.
     held: HashSet<uses::Place>,
     /// What was added to the store and not yet counted.
@@ -142,6 +148,14 @@ impl Store {
 
     fn tmp(&self) -> PathBuf {
         self.path("tmp")
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
+        // As `fresh`: names, whole or not there.
+        self.inner
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh(&self) -> std::sync::MutexGuard<'_, Fresh> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::error::At;
 use super::files::{Sync, lock_error, make_private_dir, open_lock, taken};
 use super::kinds::KINDS;
-use super::{Fresh, Inner, Store, StoreError, remove_tree};
+use super::{Fresh, Inner, Own, Store, StoreError, remove_tree};
 use crate::image::Digest;
 
 /// The version of the layout; another layout is another directory.
@@ -123,6 +123,7 @@ impl Store {
                 uses,
                 live: Arc::new(()),
                 fresh: Mutex::new(Fresh::default()),
+                own: Mutex::new(Own::default()),
             }),
         };
         if alone {

@@ -65,12 +65,12 @@ impl Store {
     /// Keeps a thing from being collected as long as this store is open; waits while it is being
     /// put aside. Called before the thing is looked for, and before a new one gets its name.
     pub(super) fn hold(&self, place: Place) -> Result<(), StoreError> {
-        if self.fresh().held.contains(&place) {
+        if self.own().held.contains(&place) {
             return Ok(());
         }
         lock(&self.inner.uses, place, libc::F_RDLCK, true)
             .map_err(|error| lock_error(&self.path(FILE), error.into()))?;
-        self.fresh().held.insert(place);
+        self.own().held.insert(place);
         Ok(())
     }
 }

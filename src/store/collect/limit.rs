@@ -87,7 +87,7 @@ impl Store {
 
     /// The bytes of what this process has added, which is counted from here on.
     fn added(&self) -> u64 {
-        let written = std::mem::take(&mut self.fresh().written);
+        let written = std::mem::take(&mut self.own().written);
         let mut measure = Measure::default();
         written.iter().map(|path| measure.tree(path)).sum()
     }

@@ -13,7 +13,7 @@ use super::super::files::read_limited;
 use super::super::images::{is_index, name_of};
 use super::super::kinds::How;
 use super::super::uses::Taker;
-use super::super::{Store, StoreError};
+use super::super::{LayerMeta, Store, StoreError};
 use super::survey::{State, Unit};
 use crate::image::manifest::{Descriptor, Index, Manifest};
 use crate::image::{Digest, ImageConfig};
@@ -43,6 +43,8 @@ pub(super) type Seen = (u64, i64, i64);
 pub(super) struct Reached {
     pub(super) blobs: HashSet<String>,
     diff_ids: HashSet<OsString>,
+    /// The ids that layers of these diff ids have in every store, here or not.
+    ids: HashSet<String>,
 }
 
 /// The images, and what `index.json` was when they were read.
@@ -104,7 +106,8 @@ impl Reached {
     }
 
     pub(super) fn has_layer(&self, unit: &Unit) -> bool {
-        unit.diff_ids.iter().any(|id| self.diff_ids.contains(id))
+        let mut diff_ids = unit.diff_ids.iter();
+        diff_ids.any(|id| self.diff_ids.contains(id)) || self.ids.contains(&unit.name)
     }
 
     /// Follows a manifest or index; what a partly fetched index names need not be there.
@@ -137,8 +140,10 @@ impl Reached {
         // The configuration of an artifact is whatever its maker liked.
         if let Some(config) = parsed::<ImageConfig>(content(store, config)?) {
             let diff_ids = config.rootfs.diff_ids.iter();
-            let hex = diff_ids.filter_map(|id| id.parse::<Digest>().ok());
-            self.diff_ids.extend(hex.map(|id| OsString::from(id.hex())));
+            for id in diff_ids.filter_map(|id| id.parse::<Digest>().ok()) {
+                self.diff_ids.insert(id.hex().into());
+                self.ids.insert(LayerMeta::for_diff_id(&id).id);
+            }
         }
         Ok(())
     }

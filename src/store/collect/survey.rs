@@ -155,7 +155,7 @@ impl Survey {
                     }
                     self.units.push(unit);
                 }
-                How::Temporary => self.units.push(Unit::new(kind, path, used)),
+                How::Temporary | How::OfBlobs => self.units.push(Unit::new(kind, path, used)),
             }
         }
         Ok(())

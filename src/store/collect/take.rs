@@ -232,7 +232,7 @@ impl Pass<'_> {
         }
         let may_go = |unit: &Unit| {
             let free = match unit.kind.how {
-                How::Blobs => {
+                How::Blobs | How::OfBlobs => {
                     !self.reached.blobs.contains(&unit.name) && !needed.contains(unit.name.as_str())
                 }
                 How::Layers => !self.reached.has_layer(unit),
@@ -320,7 +320,7 @@ impl Pass<'_> {
         let mut aside = Vec::new();
         if is_same {
             for (at, size) in &ours {
-                aside.extend(self.put_aside(*at, *size)?);
+                aside.extend(self.put_aside(*at, *size)?.map(|path| (path, *size)));
             }
         }
         for (at, _) in &ours {
@@ -328,8 +328,10 @@ impl Pass<'_> {
                 self.taker.give_back(place)?;
             }
         }
-        for path in aside {
-            self.delete(&path);
+        for (path, size) in aside {
+            if !self.delete(&path) {
+                self.report.bytes = self.report.bytes.saturating_sub(size);
+            }
         }
         if !is_same {
             self.look_again()?;

@@ -102,7 +102,9 @@ fn needed<'a>(units: &'a [Unit], reached: &Reached) -> HashSet<&'a str> {
 
 fn is_free(unit: &Unit, reached: &Reached, needed: &HashSet<&str>) -> bool {
     match unit.kind.how {
-        How::Blobs => !reached.blobs.contains(&unit.name) && !needed.contains(unit.name.as_str()),
+        How::Blobs | How::OfBlobs => {
+            !reached.blobs.contains(&unit.name) && !needed.contains(unit.name.as_str())
+        }
         How::Layers => !reached.has_layer(unit),
         How::Temporary => false,
         _ => unit.state == State::There,
