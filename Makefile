@@ -18,7 +18,8 @@ FILTER ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential differential fuzz lint bench install clean setup FORCE
+.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench \
+	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
 all: build/lapstrake
@@ -39,6 +40,15 @@ demo: build/lapstrake
 	@integration/demo --bin build/lapstrake
 
 test: test-cargo fuzz test-integration test-differential
+
+# What the tests need besides the binary: packages, users, and base images, which take minutes the first time.
+setup-test: setup
+	@for set in test differential fuzz; do integration/setup/packages $$set || exit; done
+	@integration/setup/users
+
+test-bases: setup
+	@integration/setup/packages test
+	@integration/setup/bases test -- true
 
 test-cargo: setup
 	@integration/setup/packages test

@@ -6,6 +6,7 @@ distribution's busybox, and so on; each image says so in its label.
 """
 
 import concurrent.futures
+import fcntl
 import hashlib
 import json
 import os
@@ -324,7 +325,13 @@ def _stamp(root, which):
 
 def ensure(root, server, which):
     """Sees to it that `server` serves the images of the set `which`; returns what was made and how long
-    each layer took, or None when all was there."""
+    each layer took, or None when all was there. Another that makes them in the same place is waited for."""
+    with open(os.path.join(root, "lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _ensure(root, server, which)
+
+
+def _ensure(root, server, which):
     for name in (which, "test"):
         if _stamp(root, name) == key(SETS[name]):
             return None

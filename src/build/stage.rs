@@ -349,9 +349,12 @@ impl<'a> Stage<'a> {
 
     fn remember(&self, key: &StepKey, layer: &Layer) -> Result<()> {
         let layer = Some(layer.id().to_owned());
+        let steps = self.result.layers.iter();
+        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         let record = StepRecord {
             layer,
             fields: key.fields.clone(),
+            below: steps.map(|built| built.layer.id().to_owned()).collect(),
         };
         Ok(self.store().put_step(&key.digest, &record)?)
     }

@@ -16,6 +16,7 @@ use super::metadata::Told;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
 use super::shown::Shown;
+use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
 use crate::build::{
     self, Cancel, Environment, Fetching, NamedFiles, Secret, SeenBases, Settings, StepLog, Why,
@@ -64,6 +65,7 @@ fn build(
     let build_args = build_args(args)?;
     let mut depfile = Depfile::asked(args, &outputs)?;
     let settings = settings(args, &build_args, &outputs)?;
+    let limit = upkeep::limit(args.store_limit.as_deref())?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     if depfile.is_some() && !input.is_directory() {
@@ -85,6 +87,12 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let _upkeep = AtTheEnd {
+        store: &store,
+        limit,
+        progress,
+        cancel: &cancel,
+    };
     let network = app.network()?;
     let secrets = settings.secrets.clone();
     let secret = |name: &str| secrets.get(name).and_then(Secret::text);

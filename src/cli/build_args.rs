@@ -111,6 +111,12 @@ pub struct BuildArgs {
     #[arg(long)]
     pub keep_failed: bool,
 
+    /// Remove what was used least recently when the store takes more than this after the build:
+    /// never a named image or what another build uses; 0 is no limit
+    /// [default: $LAPSTRAKE_STORE_LIMIT, else store-limit in config.toml, else none]
+    #[arg(long, value_name = "SIZE")]
+    pub store_limit: Option<String>,
+
     /// Network that RUN sees
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
     pub network: NetworkArg,

@@ -8,6 +8,7 @@ mod check;
 mod checks;
 mod deliver;
 mod depfile;
+mod du;
 mod exit;
 mod files;
 mod granted;
@@ -37,6 +38,7 @@ mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod values;
 
 use std::io::Write as _;
@@ -94,6 +96,7 @@ enum Command {
     Load(load::Args),
     Save(save::Args),
     Import(import::Args),
+    Du(du::Args),
     Prune(prune::Args),
     Check(check::Args),
     Parse(parse::Args),
@@ -188,7 +191,10 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Load(args) => load::run(args, &app.images()?, out)?,
         Command::Save(args) => save::run(args, &app.images()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Prune(args) => prune::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Prune(args) => {
+            prune::run(args, &|| app.open_store(&app.enter()?), out)?;
+        }
         Command::Check(args) => code = check::run(args, out)?,
         Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,

@@ -23,6 +23,7 @@ mod repositories;
 mod sections;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -57,6 +58,7 @@ fn cases() -> Vec<Case> {
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,
