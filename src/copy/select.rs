@@ -183,6 +183,7 @@ impl<'s> Selector<'s> {
         };
         let is_dir = is_directory(&stat);
         if real != *path {
+            self.note_links(path);
             let linked = self.filter().verdict(path);
             if linked.excluded && linked.prune {
                 return Ok(None);
@@ -415,6 +416,15 @@ impl<'s> Selector<'s> {
             FileType::Socket => return Ok(None),
             _ => Kind::Device,
         };
+        if let Some(inputs) = self.source.inputs {
+            match kind {
+                Kind::File | Kind::Empty => {
+                    inputs.add_file(path, (stat.st_mtime, stat.st_mtime_nsec))
+                }
+                Kind::Symlink(_) => inputs.add_link(path),
+                _ => {}
+            }
+        }
         Ok(Some(Entry {
             path: path.clone(),
             relative,
@@ -424,6 +434,32 @@ impl<'s> Selector<'s> {
             on_the_way: false,
             ctime: (stat.st_ctime, stat.st_ctime_nsec),
         }))
+    }
+
+    /// Records the links that `path` leads through, and those that they lead through.
+    fn note_links(&self, path: &RootPath) {
+        const MOST: usize = 40;
+        let Some(inputs) = self.source.inputs else {
+            return;
+        };
+        let mut rest: Vec<OsString> = path.components().map(OsStr::to_owned).collect();
+        rest.reverse();
+        let (mut at, mut links) = (RootPath::root(), 0);
+        while let Some(name) = rest.pop() {
+            let next = at.join(&name);
+            let Ok(target) = self.source.root.read_link(&next) else {
+                at = next;
+                continue;
+            };
+            inputs.add_link(&next);
+            links += 1;
+            if links > MOST {
+                return;
+            }
+            let target = at.join(&target);
+            rest.extend(target.components().rev().map(OsStr::to_owned));
+            at = RootPath::root();
+        }
     }
 
     fn canonical(&self, path: &RootPath) -> Result<RootPath, CopyError> {
@@ -597,6 +633,10 @@ pub(super) fn names(
     dir: &OwnedFd,
 ) -> Result<Vec<OsString>, CopyError> {
     let list = || -> io::Result<Vec<OsString>> {
+        if let Some(inputs) = source.inputs {
+            let stat = fstat(dir)?;
+            inputs.add_directory(path, (stat.st_mtime, stat.st_mtime_nsec));
+        }
         let mut names = Vec::new();
         for entry in Dir::read_from(dir)? {
             let name = entry?.file_name().to_bytes().to_vec();

@@ -17,6 +17,8 @@
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
+//!   runs/HEX           the last runs of the steps of a Dockerfile, to explain why one is run again
+//!   listings/HEX       digest of copied content → its entries, for the same
 //!   fetched/           files and repositories from the network: see the module of that name
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
@@ -59,6 +61,7 @@ mod layers;
 mod open;
 mod records;
 mod remove;
+mod runs;
 mod settle;
 mod uses;
 

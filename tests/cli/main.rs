@@ -10,9 +10,11 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod explain;
 mod files;
 mod granted;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -44,6 +46,8 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
