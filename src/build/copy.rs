@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
 
-use super::content;
 use super::image::BuiltLayer;
 use super::stage::Stage;
+use super::{content, explain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
@@ -38,7 +38,7 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
         let source = origin.source(stage, &lower)?;
         let _permit = stage.permit()?;
         let selection = selected.insert(copy::select(&source, &step.sources, &options)?);
-        Ok(selection.digest(&source, &options, &stage.shared.files)?)
+        explain::content_digest(stage, selection, &source, &options)
     };
     let content = match &origin {
         Origin::Context(_) => digest()?,

@@ -12,6 +12,7 @@
 //! * `lazy`: layers that are brought when their files are needed
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
 //! * `inflight`: equal steps are executed once
+//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
@@ -27,6 +28,7 @@ mod content;
 mod contexts;
 mod copy;
 mod error;
+mod explain;
 mod failed;
 mod fetched;
 mod image;
@@ -45,12 +47,14 @@ pub use bases::SeenBases;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use explain::StepLog;
 pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
+pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +90,8 @@ pub struct Environment<'a> {
     pub jobs: &'a Jobs,
     /// What the base images turned out to be.
     pub seen: &'a SeenBases,
+    /// What happens to the steps.
+    pub steps: &'a StepLog,
     /// Asked when the base images of the stages are there and nothing was executed; its error ends
     /// the build. Without it, stages do not wait for each other's base.
     pub before_steps: Option<&'a (dyn Fn() -> Result<()> + Sync)>,

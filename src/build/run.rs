@@ -77,7 +77,8 @@ fn execute(
     let stack = stage.stack()?;
     // Last of all that is waited for: nobody waits for anything else with a permit in hand.
     let permit = stage.permit()?;
-    let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
+    let points = &stage.shared.points;
+    let workspace = Workspace::for_step(&stack.lowers(), staging.path(), &spec, points)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;

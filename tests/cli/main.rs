@@ -10,11 +10,13 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod explain;
 mod files;
 mod granted;
 mod jobs;
 mod lazy;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -24,6 +26,7 @@ mod repositories;
 mod sections;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -46,6 +49,8 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
@@ -58,6 +63,7 @@ fn cases() -> Vec<Case> {
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,
