@@ -129,6 +129,7 @@ fn a_real_registry_takes_and_gives_back() {
         store: &sender,
         remote: &registries,
         bringing: &bringing,
+        compute: &|work| work(),
         stopped: &|| false,
         progress: &tell,
     };
@@ -175,6 +176,7 @@ fn a_real_registry_takes_and_gives_back() {
             store: &receiver,
             remote: &registries,
             bringing: &bringing,
+            compute: &|work| work(),
             stopped: &|| false,
             progress: &|_| {},
         };

@@ -95,7 +95,7 @@ fn answer<T: std::fmt::Display>(
         let record = StepRecord {
             layer: Some(top.layer.id().to_owned()),
             fields: vec![(kind.to_owned(), value.clone())],
-            elsewhere: None,
+            ..StepRecord::default()
         };
         store.put_step(&key, &record)?;
     }

@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
 
-use super::content;
 use super::image::BuiltLayer;
 use super::stage::Stage;
+use super::{content, explain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
@@ -36,8 +36,9 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     let mut selected = None;
     let mut digest = || -> Result<Digest> {
         let source = origin.source(stage, &lower)?;
+        let _permit = stage.permit()?;
         let selection = selected.insert(copy::select(&source, &step.sources, &options)?);
-        Ok(selection.digest(&source, &options, &stage.shared.files)?)
+        explain::content_digest(stage, selection, &source, &options)
     };
     let content = match &origin {
         Origin::Context(_) => digest()?,
@@ -55,11 +56,11 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     };
     stage.layer_step(name, key.finish(), |stage, _| {
         let source = origin.source(stage, &lower)?;
-        let selection = match selected {
-            Some(selection) => selection,
-            None => copy::select(&source, &step.sources, &options)?,
-        };
         into_layer(stage, options.is_linked(), |target| {
+            let selection = match selected {
+                Some(selection) => selection,
+                None => copy::select(&source, &step.sources, &options)?,
+            };
             selection.apply(&source, target, dest.path, &dest.workdir, &options)?;
             write_heredocs(target, &step.heredocs, &dest, &options)
         })
@@ -280,6 +281,7 @@ pub(super) fn into_layer(
 ) -> Result<BuiltLayer> {
     let staging = stage.store().staging()?;
     if link {
+        let _permit = stage.permit()?;
         let upper = staging.path().join("upper");
         std::fs::create_dir(&upper).with_context(|| format!("cannot make {}", upper.display()))?;
         let mut target = Target::new(RootDir::open(&upper)?, stage.shared.env.ids);
@@ -288,6 +290,7 @@ pub(super) fn into_layer(
         return stage.commit_over(&LayerStack::default(), staging, &upper, recorded);
     }
     let stack = stage.stack()?;
+    let _permit = stage.permit()?;
     let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let recorded: Attributes = {

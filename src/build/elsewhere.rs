@@ -16,7 +16,7 @@ use super::stage::Stage;
 use crate::cache::StepKey;
 use crate::image::Digest;
 use crate::registry::{RegistryError, RegistryErrorKind};
-use crate::store::{StepElsewhere, StepRecord, StoreError};
+use crate::store::{StepElsewhere, StoreError};
 use crate::transfer::{BlobSource, SourcedLayer, TransferError};
 
 /// Layers of earlier results that could not be had.
@@ -76,12 +76,7 @@ pub(super) fn found(stage: &Stage<'_>, key: &StepKey) -> Result<Option<BuiltLaye
     if let [BlobSource::Repository(name)] = &layer.sources[..] {
         env.store.add_blob_source(&layer.blob.digest, name)?;
     }
-    let record = StepRecord {
-        layer: Some(layer.id()),
-        fields: key.fields.clone(),
-        elsewhere: Some(known.clone()),
-    };
-    env.store.put_step(&key.digest, &record)?;
+    stage.put_record(key, layer.id(), Some(known.clone()))?;
     taken(stage, key, layer, known)
 }
 

@@ -44,7 +44,7 @@ struct Inner {
 #[derive(Debug)]
 enum Place {
     Stored(PathBuf),
-    Sourced(SourcedLayer),
+    Sourced(Box<SourcedLayer>),
 }
 
 impl LazyLayer {
@@ -64,7 +64,7 @@ impl LazyLayer {
 
     /// A layer that is here or can be had.
     pub fn sourced(layer: SourcedLayer) -> Self {
-        Self::new(layer.id(), Place::Sourced(layer))
+        Self::new(layer.id(), Place::Sourced(Box::new(layer)))
     }
 
     fn new(id: String, place: Place) -> Self {
@@ -92,7 +92,7 @@ impl LazyLayer {
     fn on_others(&self) -> Self {
         match &self.0.place {
             Place::Stored(_) => self.clone(),
-            Place::Sourced(layer) => Self::sourced(layer.clone()),
+            Place::Sourced(layer) => Self::sourced((**layer).clone()),
         }
     }
 }
@@ -174,7 +174,7 @@ impl Environment<'_> {
                 && built.layer.0.opened.get().is_none()
                 && self.store.layer_by_diff_id(&layer.diff_id)?.is_none()
             {
-                missing.push(layer.clone());
+                missing.push((**layer).clone());
             }
         }
         if missing.is_empty() {
@@ -235,6 +235,12 @@ impl Environment<'_> {
             store: self.store,
             remote: self.remote,
             bringing: self.bringing,
+            compute: &|work| {
+                // Without a permit the build was ended, and so is what was to be done.
+                if let Ok(_permit) = self.jobs.take(self.cancel) {
+                    work();
+                }
+            },
             stopped: &|| self.cancel.why().is_some(),
             progress,
         };

@@ -11,7 +11,9 @@
 //! * `mounts`: what a RUN mounts
 //! * `lazy`: layers that are brought when their files are needed
 //! * `elsewhere`: results of steps that other machines have made
+//! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
 //! * `inflight`: equal steps are executed once
+//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
@@ -19,6 +21,7 @@
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
+mod activity;
 mod add;
 mod bases;
 mod cancel;
@@ -27,10 +30,12 @@ mod contexts;
 mod copy;
 mod elsewhere;
 mod error;
+mod explain;
 mod failed;
 mod fetched;
 mod image;
 mod inflight;
+mod jobs;
 mod lazy;
 mod mounts;
 mod run;
@@ -46,12 +51,15 @@ pub use content::answer_key;
 pub use contexts::NamedFiles;
 pub use elsewhere::Lost;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use explain::StepLog;
 pub use fetched::Fetching;
 pub use image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Origin};
+pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 pub use stage::rfc3339;
+pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
 
@@ -86,8 +94,12 @@ pub struct Environment<'a> {
     pub progress: &'a Progress,
     /// Ends the build.
     pub cancel: &'a Cancel,
+    /// How much is done at a time.
+    pub jobs: &'a Jobs,
     /// What the base images turned out to be.
     pub seen: &'a SeenBases,
+    /// What happens to the steps.
+    pub steps: &'a StepLog,
     /// Asked when the base images of the stages are there and nothing was executed; its error ends
     /// the build. Without it, stages do not wait for each other's base.
     pub before_steps: Option<&'a (dyn Fn() -> Result<()> + Sync)>,

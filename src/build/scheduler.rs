@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
+use runtime::MountPoints;
 
 use super::Environment;
 use super::bases::Bases;
@@ -11,6 +12,7 @@ use super::cancel::{Cancelled, Why};
 use super::elsewhere::Lost;
 use super::image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, finish_history};
 use super::inflight::InFlight;
+use super::jobs::Jobs;
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
 use super::{StepFailed, supported};
@@ -29,7 +31,9 @@ pub(super) struct Shared<'a> {
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
     /// The steps so far, by key and whether earlier builds count.
-    pub(super) steps: InFlight<(Digest, bool), BuiltLayer>,
+    pub(super) running: InFlight<(Digest, bool), BuiltLayer>,
+    /// The mount points that stages lack.
+    pub(super) points: MountPoints,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
     answers: Mutex<Vec<BuiltAnswer>>,
 }
@@ -78,12 +82,15 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         .iter()
         .map(|stage| (stage.index, Arc::default()))
         .collect();
+    // Goes with all that is in it when the last step is over.
+    let aside = env.store.staging()?;
     let shared = Shared {
         env,
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
-        steps: InFlight::default(),
+        running: InFlight::default(),
+        points: MountPoints::new(aside.path().join("points")),
         slots: Mutex::new(slots),
         answers: Mutex::default(),
     };
@@ -93,8 +100,41 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     }
     let first_failure = Mutex::new(None);
     std::thread::scope(|scope| {
+        env.jobs.begin();
+        let _end = EndOfWatch(env.jobs);
+        // One stage has nobody to give way to.
+        if plan.stages().len() > 1 {
+            let watch = || env.jobs.watch();
+            let name = "jobs".to_owned();
+            if let Err(error) = std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, watch)
+            {
+                let error = anyhow!(error).context("cannot start a thread");
+                note_failure(&first_failure, error);
+                env.cancel.cancel(Why::Failure);
+            }
+        }
+        run_stages(&shared, &first_failure);
+    });
+    keep_file_digests(&shared, context);
+    if let Some(Why::Signal(signal)) = env.cancel.why() {
+        return Err(Cancelled(Why::Signal(signal)).into());
+    }
+    match first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        Some(error) => Err(error),
+        None => result(&shared),
+    }
+}
+
+/// Runs every stage on a thread of its own.
+fn run_stages(shared: &Shared<'_>, first_failure: &Mutex<Option<anyhow::Error>>) {
+    let (env, plan) = (shared.env, shared.plan);
+    std::thread::scope(|scope| {
         for stage in plan.stages() {
-            let (shared, first_failure) = (&shared, &first_failure);
             let body = move || {
                 let _awake = LeaveNobodyWaiting(shared);
                 match stage::run(shared, stage) {
@@ -127,16 +167,14 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
             }
         }
     });
-    keep_file_digests(&shared, context);
-    if let Some(Why::Signal(signal)) = env.cancel.why() {
-        return Err(Cancelled(Why::Signal(signal)).into());
-    }
-    match first_failure
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        Some(error) => Err(error),
-        None => result(&shared),
+}
+
+/// Ends the watch over sleeping steps with the stages, however they end.
+struct EndOfWatch<'a>(&'a Jobs);
+
+impl Drop for EndOfWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

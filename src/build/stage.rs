@@ -10,10 +10,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, BuiltStep, Origin};
 use super::inflight::Turn;
+use super::jobs::Permit;
 use super::lazy::LazyLayer;
 use super::scheduler::Shared;
 use super::slot::Abandoned;
-use super::{Settings, StepFailed, add, copy, elsewhere, run, supported, workdir};
+use super::{Settings, StepFailed, add, copy, elsewhere, explain, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
@@ -21,7 +22,7 @@ use crate::layer::{Attributes, Layer, LayerStack, seal};
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
-use crate::store::{LayerMeta, Staging, StepRecord, Store};
+use crate::store::{LayerMeta, Staging, StepElsewhere, StepRecord, Store};
 
 /// The note of a layer that tells when it was made, RFC 3339.
 const CREATED: &str = "created";
@@ -42,6 +43,8 @@ pub(super) struct StageResult {
 pub(super) struct Stage<'a> {
     pub(super) shared: &'a Shared<'a>,
     result: StageResult,
+    /// Its number and what progress calls it.
+    place: (usize, String),
     /// Whether every step is executed.
     no_cache: bool,
 }
@@ -68,6 +71,8 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
         .context("in an ONBUILD trigger of the base image")?;
     let total = own + count_layers(&triggers);
     let steps = triggers.iter().chain(&stage.instructions);
+    let texts = steps.clone().filter(|step| makes_layer(step)).map(known_as);
+    running.log_begin(&stage.base, &summary(&stage.from), texts.collect());
     let mut number = begins;
     for instruction in steps {
         shared.env.cancel.check()?;
@@ -92,6 +97,15 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
             })?;
     }
     Ok(Arc::new(running.result))
+}
+
+/// The text by which the next build knows the instruction again.
+fn known_as(instruction: &Instruction) -> String {
+    let text = summary(instruction);
+    match instruction.trigger {
+        None => explain::short(&text),
+        Some(_) => explain::short(&format!("ONBUILD {text}")),
+    }
 }
 
 /// Whether the instruction is one of those that are counted and shown.
@@ -153,6 +167,7 @@ impl<'a> Stage<'a> {
         Self {
             shared,
             result,
+            place: (stage.index, label(stage)),
             no_cache: settings.no_cache || stage.name.as_ref().is_some_and(is_named),
         }
     }
@@ -197,6 +212,25 @@ impl<'a> Stage<'a> {
         &self.shared.env.settings
     }
 
+    /// Its number and what progress calls it.
+    pub(super) fn place(&self) -> (usize, &str) {
+        (self.place.0, &self.place.1)
+    }
+
+    /// The flag that has every step executed.
+    pub(super) fn no_cache_flag(&self) -> Option<&'static str> {
+        match (self.no_cache, self.settings().no_cache) {
+            (false, _) => None,
+            (true, true) => Some("--no-cache"),
+            (true, false) => Some("--no-cache-filter"),
+        }
+    }
+
+    /// The names of the arguments declared so far.
+    pub(super) fn declared_args(&self) -> &[String] {
+        self.result.state.declared_args()
+    }
+
     /// The layers so far, on top of each other; those that are not here are brought.
     pub(super) fn stack(&self) -> Result<LayerStack> {
         self.shared.env.stack(&self.result.layers)
@@ -209,6 +243,12 @@ impl<'a> Stage<'a> {
     /// The configuration so far, the current instruction included.
     pub(super) fn config(&self) -> &ImageConfig {
         self.result.state.config()
+    }
+
+    /// The right to compute, waited for.
+    pub(super) fn permit(&self) -> Result<Permit<'a>> {
+        let env = self.shared.env;
+        Ok(env.jobs.take(env.cancel)?)
     }
 
     pub(super) fn chain(&self) -> &str {
@@ -254,15 +294,18 @@ impl<'a> Stage<'a> {
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
-        let shown = self.shared.env.progress.start(name);
-        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
-        let found = match turn {
+        let mut shown = self.shared.env.progress.start(name);
+        let turn = (key.digest.clone(), self.no_cache);
+        let found = match self.shared.running.turn(turn) {
             Turn::Theirs(slot) => slot
                 .wait()
-                .map(|built| (built.on_others(), Outcome::Cached))
+                .map(|built| {
+                    self.log_hit(name, &key);
+                    (built.on_others(), Outcome::Cached)
+                })
                 .map_err(Into::into),
             Turn::Mine(duty) => self
-                .make(&key, &shown, execute)
+                .make(name, &key, &mut shown, execute)
                 .inspect(|(built, _)| duty.fulfil(built.clone())),
         };
         let (built, outcome) = match found {
@@ -290,15 +333,19 @@ impl<'a> Stage<'a> {
     /// An earlier build's layer, else what `execute` makes.
     fn make(
         &self,
+        name: &str,
         key: &StepKey,
-        shown: &Step,
+        shown: &mut Step,
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
     ) -> Result<(BuiltLayer, Outcome)> {
         if let Some(found) = self.cached(key)? {
+            self.log_hit(name, key);
             return Ok((found, Outcome::Cached));
         }
+        shown.missed(self.log_miss(name, key)?);
         let built = execute(self, shown)?;
         self.remember(key, &built.layer)?;
+        self.log_done();
         Ok((built, Outcome::Done))
     }
 
@@ -341,11 +388,23 @@ impl<'a> Stage<'a> {
     }
 
     fn remember(&self, key: &StepKey, layer: &LazyLayer) -> Result<()> {
-        let layer = Some(layer.id().to_owned());
+        self.put_record(key, layer.id().to_owned(), None)
+    }
+
+    /// Remembers that the step of `key` is a layer, which another machine may have made.
+    pub(super) fn put_record(
+        &self,
+        key: &StepKey,
+        layer: String,
+        elsewhere: Option<StepElsewhere>,
+    ) -> Result<()> {
+        let steps = self.result.layers.iter();
+        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         let record = StepRecord {
-            layer,
+            layer: Some(layer),
             fields: key.fields.clone(),
-            elsewhere: None,
+            below: steps.map(|built| built.layer.id().to_owned()).collect(),
+            elsewhere,
         };
         Ok(self.store().put_step(&key.digest, &record)?)
     }

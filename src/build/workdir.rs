@@ -34,6 +34,7 @@ pub(super) fn key(stage: &Stage<'_>, path: &str, user: &str) -> StepKey {
 pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<BuiltLayer> {
     let staging = stage.store().staging()?;
     let stack = stage.stack()?;
+    let _permit = stage.permit()?;
     let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let owner = owner(&stack, &root, user)?;
@@ -95,7 +96,10 @@ fn make(
 }
 
 /// Makes what is missing of `path` and its parents.
-fn make_dirs(target: &mut Target<'_>, path: &RootPath, meta: &Meta) -> Result<()> {
+///
+/// # Errors
+/// [`NoDirectory`] when something else is in the way; those of the disk.
+pub fn make_dirs(target: &mut Target<'_>, path: &RootPath, meta: &Meta) -> Result<()> {
     let path = target.resolve(path)?;
     let mut missing = Vec::new();
     let mut dir = Some(path);

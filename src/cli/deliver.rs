@@ -44,7 +44,8 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
     if args.load || outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image));
     }
-    for file in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
+    let files = [&args.iidfile, &args.metadata_file, &args.depfile];
+    for file in files.into_iter().flatten() {
         check_place(file, false)?;
     }
     let mut dests = Vec::new();
@@ -235,6 +236,7 @@ fn push(
             store: env.store,
             remote: env.remote,
             bringing: env.bringing,
+            compute: &|work| work(),
             stopped: &stopped,
             progress: &|_| {},
         };

@@ -36,6 +36,7 @@ pub fn run(
         store,
         remote,
         bringing: &Bringing::default(),
+        compute: &|work| work(),
         stopped: &|| false,
         progress: &tell,
     };

@@ -87,14 +87,14 @@ type Blob = (Digest, Descriptor);
 /// How many layers are made at a time: each holds the buffers of a compressor.
 const MAX_LAYERS: usize = 4;
 
-/// The blobs of all layers in order; the new ones are made by as many threads as there are cores.
+/// The blobs of all layers in order; the new ones are made by as many threads as `--jobs` allows.
 fn export_all(
     env: &Environment<'_>,
     image: &BuiltImage,
     compression: Compression,
     cancel: &Cancel,
 ) -> Result<Vec<Blob>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = env.jobs.limit();
     let jobs: Mutex<VecDeque<usize>> = Mutex::new((0..image.layers.len()).collect());
     let done: Mutex<Vec<Option<Result<Blob>>>> = Mutex::new(
         std::iter::repeat_with(|| None)
@@ -108,7 +108,7 @@ fn export_all(
         .count();
     let workers = cores.min(new.max(1)).min(MAX_LAYERS);
     let threads = match compression {
-        // One layer is often larger than all others together: it may have every core.
+        // One layer is often larger than all others together: it may have every thread.
         Compression::Gzip { .. } => cores,
         // zstd keeps several megabytes for each of its threads.
         Compression::Uncompressed | Compression::Zstd { .. } => cores.div_ceil(workers),

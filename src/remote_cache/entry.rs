@@ -52,7 +52,7 @@ pub struct RecordEntry {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// The result of a step.
-    Step(StepEntry),
+    Step(Box<StepEntry>),
     /// Something that was computed.
     Record(RecordEntry),
 }
@@ -237,13 +237,13 @@ impl Read {
         let form: Form =
             serde_json::from_value(form).map_err(|error| wrong(format!("{FIELD}: {error}")))?;
         let entry = match form {
-            Form::Step { key, until } => Entry::Step(StepEntry {
+            Form::Step { key, until } => Entry::Step(Box::new(StepEntry {
                 key,
                 diff_id: diff_id(&value)?,
                 created: created(&value)?,
                 blob: self.layer,
                 until,
-            }),
+            })),
             Form::Record { value, .. } if value.len() > VALUE_LIMIT => {
                 return Err(wrong(format!("a record of {} bytes", value.len())));
             }

@@ -163,7 +163,7 @@ impl<'a> CacheSources<'a> {
         }
         let hit = self.sources.iter().find_map(|source| {
             let step = match self.ask(source, key)? {
-                Entry::Step(step) => step,
+                Entry::Step(step) => *step,
                 Entry::Record(_) => return None,
             };
             Some(CacheHit {
@@ -311,7 +311,7 @@ impl Source<'_> {
                 self.besides.get_or_init(|| found)
             }
         };
-        Ok(besides.get(key).cloned().map(Entry::Step))
+        Ok(besides.get(key).cloned().map(Box::new).map(Entry::Step))
     }
 }
 

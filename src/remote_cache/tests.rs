@@ -44,8 +44,8 @@ fn entries_are_read_back_as_they_were_written() {
         value: "sha256:…".into(),
     };
     for entry in [
-        Entry::Step(step("a", None)),
-        Entry::Step(step("a", Some(-5))),
+        Entry::Step(Box::new(step("a", None))),
+        Entry::Step(Box::new(step("a", Some(-5)))),
         Entry::Record(record),
     ] {
         let documents = entry.documents(&platform());
@@ -61,7 +61,7 @@ fn entries_are_read_back_as_they_were_written() {
 
 #[test]
 fn an_entry_of_another_key_is_refused() {
-    let documents = Entry::Step(step("a", None)).documents(&platform());
+    let documents = Entry::Step(Box::new(step("a", None))).documents(&platform());
     let error = read(&documents, &digest("b")).unwrap_err();
     assert_eq!(error, EntryError::Key { found: digest("a") });
 }
@@ -70,7 +70,7 @@ fn an_entry_of_another_key_is_refused() {
 #[test]
 fn tampered_entries_are_refused() {
     let key = digest("a");
-    let entry = Entry::Step(step("a", None));
+    let entry = Entry::Step(Box::new(step("a", None)));
     type Change<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
     let other = json!(digest("x"));
     let configs: [Change<'_>; 8] = [

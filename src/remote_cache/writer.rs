@@ -98,7 +98,7 @@ impl<'a> CacheWriter<'a> {
         open: &dyn Fn() -> io::Result<File>,
     ) -> Result<(), PlaceError> {
         self.place.put_blob(&step.blob, mount_from, open)?;
-        self.put(&Entry::Step(step))
+        self.put(&Entry::Step(Box::new(step)))
     }
 
     /// Puts something that was computed.

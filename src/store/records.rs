@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{Sync, read_limited, read_record};
 use super::layers::checked_id;
+use super::uses::note_use_of;
 use super::{Store, StoreError};
 use crate::image::Digest;
 use crate::image::manifest::Descriptor;
@@ -17,6 +18,9 @@ pub struct StepRecord {
     pub layer: Option<String>,
     /// The fields the key was made of, in order, so that a miss can be explained.
     pub fields: Vec<(String, String)>,
+    /// The layers of steps on which it was made, lowest first: they are used whenever it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<String>,
     /// For a step that was executed elsewhere: what is known of its layer, which need not be here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<StepElsewhere>,
@@ -120,7 +124,10 @@ impl Store {
             return Ok(None);
         };
         let usable = match &record.layer {
-            None => true,
+            None => {
+                note_use_of(&self.step_path(key));
+                true
+            }
             Some(id) if checked_id(id).is_ok() => self.layer(id)?.is_some(),
             Some(_) => false,
         };
@@ -132,7 +139,9 @@ impl Store {
     /// # Errors
     /// When the disk fails; a damaged record counts as none.
     pub fn record(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
-        let record = read_record::<StepRecord>(&self.step_path(key))?;
+        let path = self.step_path(key);
+        let record = read_record::<StepRecord>(&path)?;
+        note_use_of(&path);
         let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
         Ok(record.filter(is_named))
     }
@@ -154,7 +163,9 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn file_digests(&self, context: (u64, u64)) -> Result<Vec<u8>, StoreError> {
-        match read_limited(&self.file_digests_path(context)) {
+        let path = self.file_digests_path(context);
+        note_use_of(&path);
+        match read_limited(&path) {
             Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
             bytes => Ok(bytes?.unwrap_or_default()),
         }

@@ -121,6 +121,9 @@ impl Bringing {
     }
 }
 
+/// Whatever bounds how much is unpacked at a time.
+pub type Compute<'a> = dyn Fn(&mut dyn FnMut()) + Sync + 'a;
+
 /// Brings blobs and layers into a store.
 pub struct Bringer<'a> {
     /// Where they go.
@@ -129,6 +132,8 @@ pub struct Bringer<'a> {
     pub remote: &'a dyn Remote,
     /// Shared by all who bring at the same time.
     pub bringing: &'a Bringing,
+    /// Has work that computes done when there is room for it, or not at all.
+    pub compute: &'a Compute<'a>,
     /// Whether to give up.
     pub stopped: &'a (dyn Fn() -> bool + Sync),
     /// Who is told.
@@ -227,8 +232,13 @@ impl Bringer<'_> {
                 return Ok(());
             }
             self.blob(&layer.blob, &layer.sources)?;
-            self.go_on()?;
-            self.unpacking(layer, ids).ensure(layer)
+            let mut unpacked = Err(TransferError::Stopped);
+            (self.compute)(&mut || {
+                unpacked = self
+                    .go_on()
+                    .and_then(|()| self.unpacking(layer, ids).ensure(layer));
+            });
+            unpacked
         })
     }
 

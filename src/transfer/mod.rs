@@ -22,7 +22,7 @@ mod remote;
 mod unpack;
 mod workers;
 
-pub use bring::{BlobSource, Bringer, Bringing, SourcedLayer};
+pub use bring::{BlobSource, Bringer, Bringing, Compute, SourcedLayer};
 pub use error::TransferError;
 pub use import::{ImportOptions, import_dir, import_tar};
 pub use layout::{LAYOUT_SCHEME, LayoutRef, layout_image};

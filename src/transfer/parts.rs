@@ -37,6 +37,7 @@ pub fn complete(
         store,
         remote,
         bringing: &Bringing::default(),
+        compute: &|work| work(),
         stopped: &|| false,
         progress,
     };

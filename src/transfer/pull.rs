@@ -120,7 +120,12 @@ impl Pulling<'_> {
                 image: self.name.familiar(),
                 platform: platform.to_string(),
             }),
-            known => Ok(known),
+            known => {
+                if let Some(image) = &known {
+                    self.store.note_image_use(&image.target.digest);
+                }
+                Ok(known)
+            }
         }
     }
 
@@ -180,6 +185,7 @@ impl Pulling<'_> {
             store: self.store,
             remote: self.remote,
             bringing,
+            compute: &|work| work(),
             stopped: &|| false,
             progress: self.progress,
         }

@@ -11,10 +11,13 @@ mod caches;
 mod config;
 mod contexts;
 mod distrust;
+mod explain;
 mod files;
 mod granted;
+mod jobs;
 mod lazy;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -25,6 +28,7 @@ mod sections;
 mod shared;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -47,17 +51,21 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
         remote::CASES,
         lazy::CASES,
+        jobs::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,

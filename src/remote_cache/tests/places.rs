@@ -286,7 +286,7 @@ fn a_directory_keeps_what_several_write() {
 fn a_damaged_directory_is_a_miss() {
     let dir = tempfile::tempdir().unwrap();
     fill(Directory::new(dir.path()), &["a"]);
-    let entry = Entry::Step(step("a", None)).documents(&platform());
+    let entry = Entry::Step(Box::new(step("a", None))).documents(&platform());
     let manifest = dir
         .path()
         .join("blobs/sha256")
