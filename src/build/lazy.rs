@@ -80,6 +80,11 @@ impl LazyLayer {
         &self.0.id
     }
 
+    /// Whether it is here and was looked at.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.opened.get().is_some()
+    }
+
     /// What is known of a layer that a step of this store did not make.
     pub fn source(&self) -> Option<&SourcedLayer> {
         match &self.0.place {
@@ -123,10 +128,7 @@ impl Environment<'_> {
     /// # Errors
     /// When one cannot be had, unpacked or opened; [`super::Cancelled`] when the build was ended.
     pub fn stack(&self, layers: &[BuiltLayer]) -> Result<LayerStack> {
-        if layers
-            .iter()
-            .all(|built| built.layer.0.opened.get().is_some())
-        {
+        if layers.iter().all(|built| built.layer.is_open()) {
             return Ok(opened(layers));
         }
         self.bring(layers)?;

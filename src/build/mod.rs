@@ -12,6 +12,7 @@
 //! * `lazy`: layers that are brought when their files are needed
 //! * `elsewhere`: results of steps that other machines have made
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
+//! * `ahead`: layers that come while a stage waits for another one
 //! * `inflight`: equal steps are executed once
 //! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
@@ -23,6 +24,7 @@
 
 mod activity;
 mod add;
+mod ahead;
 mod bases;
 mod cancel;
 mod content;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use runtime::MountPoints;
 
 use super::Environment;
+use super::ahead::Executing;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
 use super::elsewhere::Lost;
@@ -30,6 +31,8 @@ pub(super) struct Shared<'a> {
     pub(super) bases: Bases,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
+    /// Whether any step was executed.
+    pub(super) executing: Executing,
     /// The steps so far, by key and whether earlier builds count.
     pub(super) running: InFlight<(Digest, bool), BuiltLayer>,
     /// The mount points that stages lack.
@@ -64,6 +67,11 @@ impl Shared<'_> {
         built
     }
 
+    /// Whether the result of another stage is there already, or will never be.
+    pub(super) fn is_finished(&self, index: usize) -> bool {
+        self.lock().get(&index).is_some_and(|slot| slot.is_set())
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Slot<Finished>>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,6 +97,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
+        executing: Executing::default(),
         running: InFlight::default(),
         points: MountPoints::new(aside.path().join("points")),
         slots: Mutex::new(slots),

@@ -343,6 +343,7 @@ impl<'a> Stage<'a> {
             return Ok((found, Outcome::Cached));
         }
         shown.missed(self.log_miss(name, key)?);
+        self.shared.executing.begins();
         let built = execute(self, shown)?;
         self.remember(key, &built.layer)?;
         self.log_done();
