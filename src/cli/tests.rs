@@ -22,6 +22,11 @@ fn args<A: clap::Args>(line: &[&str]) -> A {
         .args
 }
 
+/// Registries that nobody asks.
+fn offline() -> Registries {
+    Registries::new(Settings::default())
+}
+
 struct Bench {
     dir: TempDir,
     store: Store,
@@ -170,7 +175,7 @@ fn what_is_saved_can_be_loaded() {
     let file = file.to_str().unwrap();
     for format in ["docker-archive", "oci-archive"] {
         let line = ["-o", file, "--format", format, "example/app:1", "other"];
-        bench.run(|out| save::run(&args(&line), &bench.store, out));
+        bench.run(|out| save::run(&args(&line), &bench.store, &offline(), out));
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path(), "test").unwrap();
         let said = bench.run(|out| load::run(&args(&["-i", file]), &store, out));
@@ -181,7 +186,7 @@ fn what_is_saved_can_be_loaded() {
     }
     let id = bench.images(&["-q"]);
     let id = id.trim();
-    let out = bench.run(|out| save::run(&args(&["-o", file, id]), &bench.store, out));
+    let out = bench.run(|out| save::run(&args(&["-o", file, id]), &bench.store, &offline(), out));
     assert_eq!(out, "");
     let root = tempfile::tempdir().unwrap();
     let store = Store::open(root.path(), "test").unwrap();
@@ -204,7 +209,7 @@ fn a_failed_save_leaves_nothing() {
     let file = bench.path("image.tar");
     let line = ["-o", file.to_str().unwrap(), "example/app:1"];
     let fresh = Store::open(&bench.path("store"), "test").unwrap();
-    let error = save::run(&args(&line), &fresh, &mut Vec::new()).unwrap_err();
+    let error = save::run(&args(&line), &fresh, &offline(), &mut Vec::new()).unwrap_err();
     assert!(format!("{error:#}").contains(layer.as_str()), "{error:#}");
     assert!(!file.exists());
 }

@@ -20,6 +20,7 @@
 //!   runs/HEX           the last runs of the steps of a Dockerfile, to explain why one is run again
 //!   listings/HEX       digest of copied content → its entries, for the same
 //!   fetched/           files and repositories from the network: see the module of that name
+//!   sources/HEX        who has the blobs that are not here (see `sources`)
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
@@ -63,6 +64,7 @@ mod records;
 mod remove;
 mod runs;
 mod settle;
+mod sources;
 mod uses;
 
 use std::collections::HashSet;

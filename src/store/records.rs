@@ -111,6 +111,16 @@ impl Store {
         Ok(usable.then_some(record))
     }
 
+    /// What is remembered under a key, whether the layer it names is here or not.
+    ///
+    /// # Errors
+    /// When the disk fails; a damaged record counts as none.
+    pub fn record(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
+        let record = read_record::<StepRecord>(&self.step_path(key))?;
+        let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
+        Ok(record.filter(is_named))
+    }
+
     /// Remembers what a step key led to.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ pub const CASES: &[Case] = &[
     ("a_second_build_executes_nothing", again),
     ("changes_bust_what_follows_them", changes),
     ("one_image_whoever_builds_it", reproducible),
+    ("equal_steps_of_a_build_run_once", once),
+    ("a_table_that_cannot_be_kept_fails_no_build", no_table),
 ];
 
 const DOCKERFILE: &str = "FROM base\nARG A=1\nRUN echo first >/first\nCOPY a /a\nENV E=1\nRUN cat /a >/b\nCOPY c /c\nWORKDIR /w\nCMD x\n";
@@ -184,5 +186,50 @@ fn reproducible(c: &Context) -> Outcome {
         }
         Err(_) => drop(fs::write(common, digests)),
     }
+    Outcome::Passed
+}
+
+/// Steps with one key in several stages: one is executed, the others take its result.
+fn once(c: &Context) -> Outcome {
+    c.file("a", "a");
+    let run =
+        "RUN --mount=type=cache,target=/c echo x >>/c/times; cat /c/times >/times; echo \\* ran";
+    let stages = |step: &str| {
+        format!(
+            "FROM base AS one\n{step}\nFROM base AS two\n{step}\nFROM base AS three\n{step}\n\
+             FROM scratch\nCOPY --from=one /times /1\nCOPY --from=two /times /2\nCOPY --from=three /times /3\n"
+        )
+    };
+    for (args, times) in [(&[][..], "x\n"), (&["--no-cache"], "x\nx\n")] {
+        let mut all = vec!["-o", "type=tar,dest=t.tar"];
+        all.extend(args);
+        let ran = c.build(&stages(run), &all).ok();
+        assert_eq!(ran.said(), ["ran"], "{args:?}\n{}", ran.err);
+        let tree = crate::support::read_tar(&c.path("t.tar"));
+        for name in ["1", "2", "3"] {
+            assert_eq!(tree[name].text(), times, "{args:?} {name}");
+        }
+    }
+    // One of them alone is to be executed anew: it does not take what the others take.
+    let ran = c.build(&stages(run), &["--no-cache-filter", "two"]).ok();
+    assert_eq!(ran.said(), ["ran"], "{}", ran.err);
+    let ran = c.build(&stages("RUN sleep 0.1; exit 7"), &[]);
+    let ran = ran.fails(4, &["exit status 7"]);
+    assert!(!ran.err.contains("was not built"), "{}", ran.err);
+    assert!(c.leftovers().is_empty());
+    Outcome::Passed
+}
+
+/// The table's directory is gone, and nothing can be written there.
+fn no_table(c: &Context) -> Outcome {
+    files(c);
+    c.import();
+    fs::remove_dir_all(c.path("store/v1/files")).unwrap();
+    let told = "cannot be kept for the next build";
+    let ran = c.build("FROM scratch\nCOPY a /a\n", &["-t", "x"]).ok();
+    assert!(ran.err.contains(told), "{}", ran.err);
+    assert!(c.run(&["images"]).ok().out.contains('x'));
+    c.build("FROM base\nCOPY a /a\nRUN exit 7\n", &[])
+        .fails(4, &["exit status 7", told]);
     Outcome::Passed
 }
