@@ -156,7 +156,12 @@ fn build(
     };
     let built = build::build(&env, &plan);
     told.steps = steps.steps();
-    steps.save(&store, built.is_ok())?;
+    // How the build ended is the news, and nothing that is built depends on this.
+    if let Err(error) = steps.save(&store, built.is_ok()) {
+        progress.warn(&format!(
+            "the next build's steps cannot be explained: {error}"
+        ));
+    }
     checks.tell(&mut told.warnings)?;
     let image = match built {
         Ok(image) => image,

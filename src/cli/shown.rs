@@ -35,6 +35,13 @@ impl Shown {
             Some(kind) => kind,
             None => of_variable(env(VARIABLE))?,
         };
+        if args.explain && matches!(kind, ProgressArg::Quiet | ProgressArg::None) {
+            return Err(UsageError(
+                "--explain and a quiet build exclude each other; --metadata-file has the reasons in any \
+                 case"
+                    .into(),
+            ));
+        }
         let stderr = std::io::stderr();
         let progress = match kind {
             ProgressArg::Quiet | ProgressArg::None => Progress::new(Quiet),

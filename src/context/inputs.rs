@@ -5,9 +5,13 @@
 //! symbolic link was followed or selected, its directory counts, for that changes with the link.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::sync::{Mutex, PoisonError};
 
-use crate::rootfs::RootPath;
+use crate::rootfs::{RootDir, RootPath};
+
+/// The kernel follows no more than this.
+const MOST_LINKS: usize = 40;
 
 /// A modification time: seconds and nanoseconds.
 pub type Mtime = (i64, u64);
@@ -45,6 +49,29 @@ impl Inputs {
         }
     }
 
+    /// Adds the directories of the links that `path` leads through, and of those they lead through.
+    pub fn add_links(&self, root: &RootDir, path: &RootPath) {
+        let mut rest: Vec<OsString> = path.components().map(OsStr::to_owned).collect();
+        rest.reverse();
+        let (mut at, mut links) = (RootPath::root(), 0);
+        while let Some(name) = rest.pop() {
+            let next = at.join(&name);
+            // What cannot be read as a link is none, or leads nowhere, which others tell of.
+            let Ok(target) = root.read_link(&next) else {
+                at = next;
+                continue;
+            };
+            self.add_link(&next);
+            links += 1;
+            if links > MOST_LINKS {
+                return;
+            }
+            let target = at.join(&target);
+            rest.extend(target.components().rev().map(OsStr::to_owned));
+            at = RootPath::root();
+        }
+    }
+
     /// What was looked at, in order of the paths.
     pub fn all(&self) -> BTreeMap<RootPath, Input> {
         self.lock().clone()
@@ -59,5 +86,54 @@ impl Inputs {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RootPath, Input>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn the_directories_of_links_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        std::fs::create_dir_all(at("c/d")).unwrap();
+        std::fs::write(at("c/d/file"), "").unwrap();
+        symlink("../../one", at("a/b/link")).unwrap();
+        symlink("/c/d", at("one")).unwrap();
+        symlink("round", at("c/round")).unwrap();
+        let root = RootDir::open(dir.path()).unwrap();
+        for (path, expected) in [
+            ("/c/d/file", &[][..]),
+            ("/a/b/link/file", &["/", "/a/b"]),
+            ("/one/file", &["/"]),
+            ("/one/none", &["/"]),
+            ("/c/round/x", &["/c"]),
+        ] {
+            let inputs = Inputs::default();
+            inputs.add_links(&root, &RootPath::new(path));
+            let expected: Vec<_> = expected.iter().map(RootPath::new).collect();
+            let all = inputs.all();
+            assert_eq!(all.keys().cloned().collect::<Vec<_>>(), expected, "{path}");
+            assert!(all.values().all(|input| input.is_dir));
+        }
+    }
+
+    #[test]
+    fn the_first_time_counts() {
+        let inputs = Inputs::default();
+        let path = RootPath::new("/d/x");
+        inputs.add_link(&path);
+        inputs.add_directory(&RootPath::new("/d"), (5, 6));
+        inputs.add_directory(&RootPath::new("/d"), (7, 8));
+        inputs.add_file(&path, (1, 2));
+        let all: Vec<_> = inputs.all().into_values().collect();
+        let input = |is_dir, mtime| Input {
+            is_dir,
+            mtime: Some(mtime),
+        };
+        assert_eq!(all, [input(true, (5, 6)), input(false, (1, 2))]);
     }
 }

@@ -183,7 +183,9 @@ impl<'s> Selector<'s> {
         };
         let is_dir = is_directory(&stat);
         if real != *path {
-            self.note_links(path);
+            if let Some(inputs) = self.source.inputs {
+                inputs.add_links(self.source.root, path);
+            }
             let linked = self.filter().verdict(path);
             if linked.excluded && linked.prune {
                 return Ok(None);
@@ -434,32 +436,6 @@ impl<'s> Selector<'s> {
             on_the_way: false,
             ctime: (stat.st_ctime, stat.st_ctime_nsec),
         }))
-    }
-
-    /// Records the links that `path` leads through, and those that they lead through.
-    fn note_links(&self, path: &RootPath) {
-        const MOST: usize = 40;
-        let Some(inputs) = self.source.inputs else {
-            return;
-        };
-        let mut rest: Vec<OsString> = path.components().map(OsStr::to_owned).collect();
-        rest.reverse();
-        let (mut at, mut links) = (RootPath::root(), 0);
-        while let Some(name) = rest.pop() {
-            let next = at.join(&name);
-            let Ok(target) = self.source.root.read_link(&next) else {
-                at = next;
-                continue;
-            };
-            inputs.add_link(&next);
-            links += 1;
-            if links > MOST {
-                return;
-            }
-            let target = at.join(&target);
-            rest.extend(target.components().rev().map(OsStr::to_owned));
-            at = RootPath::root();
-        }
     }
 
     fn canonical(&self, path: &RootPath) -> Result<RootPath, CopyError> {

@@ -337,6 +337,8 @@ fn kinds(c: &Context) -> Outcome {
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
         assert!(ran.err.starts_with("built sha256:"));
     }
+    c.build(text, &["--explain", "-q"])
+        .fails(2, &["--explain and a quiet build exclude each other"]);
     assert_eq!(c.build(text, &["--progress", "auto"]).ok().cached(), 1);
     let with = |kind: &str, args: &[&str]| {
         let args = [&["build"], args, &["context"]].concat();
