@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
+use crate::capabilities::Capabilities;
 use crate::error::{Error, Exit};
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
@@ -205,6 +206,10 @@ impl Prepared {
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
+            filter: match spec.seccomp {
+                true => usual_filter(spec.capabilities)?,
+                false => Vec::new(),
+            },
             masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,
@@ -336,6 +341,23 @@ fn usable_groups(spec: &RunSpec, ids: &IdMap) -> Result<Option<Vec<u32>>, Error>
         Some(gid) => Err(unmapped("group", *gid)),
         None => Ok(Some(spec.groups.clone())),
     }
+}
+
+/// The filter that a process with these capabilities gets, compiled once.
+fn usual_filter(capabilities: Capabilities) -> Result<Vec<u64>, Error> {
+    static COMPILED: Mutex<Vec<(u64, Vec<u64>)>> = Mutex::new(Vec::new());
+    let mask = capabilities.mask();
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, words)) = compiled.iter().find(|(of, _)| *of == mask) {
+        return Ok(words.clone());
+    }
+    let program = seccomp::compile(&seccomp::Profile::docker_default(mask));
+    let words = seccomp::to_words(&program.map_err(|error| Error::Setup {
+        doing: "compile the system call filter".to_owned(),
+        why: error.to_string(),
+    })?);
+    compiled.push((mask, words.clone()));
+    Ok(words)
 }
 
 fn limits(spec: &RunSpec) -> Result<Vec<(u32, u64, u64)>, Error> {

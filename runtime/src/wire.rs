@@ -39,6 +39,8 @@ pub struct Job {
     pub shm_size: u64,
     pub capabilities: Capabilities,
     pub seccomp: bool,
+    /// The filter, if it is the same for every process with these capabilities: `seccomp::to_words`.
+    pub filter: Vec<u64>,
     pub masked: bool,
     /// Whether group 5 (`tty`, for terminals) exists here.
     pub tty_group: bool,

@@ -8,10 +8,12 @@ mod docker;
 mod emit;
 mod install;
 mod profile;
+mod words;
 
 pub use emit::{CompileError, Machine, compile, compile_for};
 pub use install::install;
 pub use profile::{Action, Condition, Profile, Rule, Test};
+pub use words::{from_words, to_words};
 
 #[cfg(test)]
 mod tests;

@@ -74,7 +74,8 @@ fn execute(
     };
     let staging = stage.store().staging()?;
     let lowers = stage.stack().lowers();
-    let workspace = Workspace::for_run(&lowers, staging.path(), &spec)?;
+    let points = &stage.shared.points;
+    let workspace = Workspace::for_step(&lowers, staging.path(), &spec, points)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;

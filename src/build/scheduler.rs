@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
+use runtime::MountPoints;
 
 use super::Environment;
 use super::bases::Bases;
@@ -25,6 +26,8 @@ pub(super) struct Shared<'a> {
     pub(super) bases: Bases,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
+    /// The mount points that stages lack.
+    pub(super) points: MountPoints,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
 }
 
@@ -72,11 +75,14 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         .iter()
         .map(|stage| (stage.index, Arc::default()))
         .collect();
+    // Goes with all that is in it when the last step is over.
+    let aside = env.store.staging()?;
     let shared = Shared {
         env,
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
+        points: MountPoints::new(aside.path().join("points")),
         slots: Mutex::new(slots),
     };
     if let Some(agree) = env.before_steps {

@@ -16,6 +16,9 @@ use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};
 use crate::layer::Meta;
 
+/// The contents of the files of a hit, by their place in it.
+pub(super) type Contents = HashMap<usize, FileContent>;
+
 struct Frames(Hashing<io::Sink>);
 
 impl Selection {
@@ -31,11 +34,21 @@ impl Selection {
         options: &CopyOptions,
         known: &FileDigests,
     ) -> Result<Digest, CopyError> {
+        Ok(self.read(source, options, known)?.0)
+    }
+
+    /// The digest, and of each hit the contents that it took.
+    pub(super) fn read(
+        &self,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        known: &FileDigests,
+    ) -> Result<(Digest, Vec<Contents>), CopyError> {
         let mut frames = Frames(Hashing::new(io::sink()));
-        for hit in &self.hits {
-            frames.hit(hit, source, options, known)?;
-        }
-        Ok(frames.0.finish().1)
+        let hits = self.hits.iter();
+        let contents = hits.map(|hit| frames.hit(hit, source, options, known));
+        let contents = contents.collect::<Result<_, _>>()?;
+        Ok((frames.0.finish().1, contents))
     }
 }
 
@@ -57,7 +70,7 @@ impl Frames {
         source: &Source<'_>,
         options: &CopyOptions,
         known: &FileDigests,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Contents, CopyError> {
         // A directory's own name and metadata do not reach the destination, only its content does.
         let top = hit.entries.first();
         let is_tree = top.is_none_or(|entry| entry.kind == Kind::Directory);
@@ -65,7 +78,7 @@ impl Frames {
         self.number(hit.parents.into());
         self.number(hit.entries.len() as u64);
         let mut first = HashMap::new();
-        let mut files = read_contents(&hit.entries, source, options, known)?;
+        let files = read_contents(&hit.entries, source, options, known)?;
         for (index, entry) in hit.entries.iter().enumerate() {
             self.bytes(entry.relative.as_bytes());
             if is_tree && entry.relative.is_root() {
@@ -79,9 +92,9 @@ impl Frames {
                     continue;
                 }
             }
-            self.entry(entry, source, options, files.remove(&index))?;
+            self.entry(entry, source, options, files.get(&index))?;
         }
-        Ok(())
+        Ok(files)
     }
 
     fn entry(
@@ -89,13 +102,13 @@ impl Frames {
         entry: &Entry,
         source: &Source<'_>,
         options: &CopyOptions,
-        file: Option<FileContent>,
+        file: Option<&FileContent>,
     ) -> Result<(), CopyError> {
         match (&entry.kind, file) {
             (_, Some(FileContent { sha256, meta })) => {
-                self.common(b"file", entry, &meta);
+                self.common(b"file", entry, meta);
                 self.number(entry.truth.size);
-                self.bytes(&sha256);
+                self.bytes(sha256);
                 for (name, value) in &meta.xattrs {
                     self.bytes(name);
                     self.bytes(value);

@@ -183,6 +183,9 @@ impl<'s> Selector<'s> {
         };
         let is_dir = is_directory(&stat);
         if real != *path {
+            if let Some(inputs) = self.source.inputs {
+                inputs.add_links(self.source.root, path);
+            }
             let linked = self.filter().verdict(path);
             if linked.excluded && linked.prune {
                 return Ok(None);
@@ -415,6 +418,15 @@ impl<'s> Selector<'s> {
             FileType::Socket => return Ok(None),
             _ => Kind::Device,
         };
+        if let Some(inputs) = self.source.inputs {
+            match kind {
+                Kind::File | Kind::Empty => {
+                    inputs.add_file(path, (stat.st_mtime, stat.st_mtime_nsec))
+                }
+                Kind::Symlink(_) => inputs.add_link(path),
+                _ => {}
+            }
+        }
         Ok(Some(Entry {
             path: path.clone(),
             relative,
@@ -597,6 +609,10 @@ pub(super) fn names(
     dir: &OwnedFd,
 ) -> Result<Vec<OsString>, CopyError> {
     let list = || -> io::Result<Vec<OsString>> {
+        if let Some(inputs) = source.inputs {
+            let stat = fstat(dir)?;
+            inputs.add_directory(path, (stat.st_mtime, stat.st_mtime_nsec));
+        }
         let mut names = Vec::new();
         for entry in Dir::read_from(dir)? {
             let name = entry?.file_name().to_bytes().to_vec();

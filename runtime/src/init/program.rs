@@ -99,11 +99,14 @@ fn confine(job: &Job) -> Result<(), Failure> {
         nix::unistd::setgroups(&groups).map_err(step("set the supplementary groups"))?;
     }
     if job.seccomp {
-        let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
-        if !job.own_pids {
-            shield(&mut profile);
-        }
-        let filter = seccomp::compile(&profile).map_err(step("compile the system call filter"))?;
+        let filter = match job.own_pids {
+            true => seccomp::from_words(&job.filter),
+            false => {
+                let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
+                shield(&mut profile);
+                seccomp::compile(&profile).map_err(step("compile the system call filter"))?
+            }
+        };
         seccomp::install(&filter).map_err(step("install the system call filter"))?;
     }
     sys::set_ids(job.uid, job.gid)
