@@ -76,7 +76,7 @@ pub(super) fn found(stage: &Stage<'_>, key: &StepKey) -> Result<Option<BuiltLaye
     if let [BlobSource::Repository(name)] = &layer.sources[..] {
         env.store.add_blob_source(&layer.blob.digest, name)?;
     }
-    stage.put_record(key, layer.id(), Some(known.clone()))?;
+    stage.remember_elsewhere(key, layer.id(), known.clone())?;
     taken(stage, key, layer, known)
 }
 

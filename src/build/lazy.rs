@@ -97,7 +97,7 @@ impl LazyLayer {
     fn on_others(&self) -> Self {
         match &self.0.place {
             Place::Stored(_) => self.clone(),
-            Place::Sourced(layer) => Self::sourced((**layer).clone()),
+            Place::Sourced(layer) => Self::sourced(layer.as_ref().clone()),
         }
     }
 }
@@ -176,7 +176,7 @@ impl Environment<'_> {
                 && built.layer.0.opened.get().is_none()
                 && self.store.layer_by_diff_id(&layer.diff_id)?.is_none()
             {
-                missing.push((**layer).clone());
+                missing.push(layer.as_ref().clone());
             }
         }
         if missing.is_empty() {

@@ -9,6 +9,7 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `lazy`: layers that are brought when their files are needed
 //! * `elsewhere`: results of steps that other machines have made
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep

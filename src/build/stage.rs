@@ -24,6 +24,8 @@ use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
 use crate::store::{LayerMeta, Staging, StepElsewhere, StepRecord, Store};
 
+/// The field of a key that stands for what is below; a linked copy has none.
+const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
 const CREATED: &str = "created";
 
@@ -345,7 +347,7 @@ impl<'a> Stage<'a> {
         shown.missed(self.log_miss(name, key)?);
         self.shared.executing.begins();
         let built = execute(self, shown)?;
-        self.remember(key, &built.layer)?;
+        let built = self.remember(key, built)?;
         self.log_done();
         Ok((built, Outcome::Done))
     }
@@ -355,24 +357,45 @@ impl<'a> Stage<'a> {
         if self.no_cache {
             return Ok(None);
         }
-        match self.stored(key)? {
+        let record = self.store().record(&key.digest)?;
+        let found = match &record {
+            Some(record) if self.serves(key, record) => self.built(key, record)?,
+            _ => None,
+        };
+        match found {
             None => elsewhere::found(self, key),
             found => Ok(found),
         }
     }
 
-    /// What this store has.
-    fn stored(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
-        let Some(record) = self.store().record(&key.digest)? else {
-            return Ok(None);
-        };
-        if let Some(known) = record.elsewhere {
-            return elsewhere::recorded(self, key, known);
+    /// Whether what is remembered under `key` was made on the very layers that are below. A step
+    /// that is run again may give something else, and what was made on its earlier result belongs to
+    /// that: together they would be what no run of the Dockerfile has ever given.
+    fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
+        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
+        !is_bound
+            || record
+                .below
+                .as_ref()
+                .is_none_or(|below| *below == self.below())
+    }
+
+    /// The layers of steps so far.
+    fn below(&self) -> Vec<String> {
+        let layers = self.result.layers.iter();
+        let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+        steps.map(|built| built.layer.id().to_owned()).collect()
+    }
+
+    /// What this store has of a step.
+    fn built(&self, key: &StepKey, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+        if let Some(known) = &record.elsewhere {
+            return elsewhere::recorded(self, key, known.clone());
         }
-        let Some(id) = record.layer else {
+        let Some(id) = &record.layer else {
             return Ok(None);
         };
-        let Some(found) = self.store().layer(&id)? else {
+        let Some(found) = self.store().layer(id)? else {
             return Ok(None);
         };
         let Some(created) = found.meta.notes.get(CREATED) else {
@@ -388,24 +411,41 @@ impl<'a> Stage<'a> {
         }))
     }
 
-    fn remember(&self, key: &StepKey, layer: &LazyLayer) -> Result<()> {
-        self.put_record(key, layer.id().to_owned(), None)
+    /// Remembers what was made under `key`; gives the layer to go on with, which is that of another
+    /// build if that was faster.
+    fn remember(&self, key: &StepKey, built: BuiltLayer) -> Result<BuiltLayer> {
+        let record = StepRecord {
+            layer: Some(built.layer.id().to_owned()),
+            fields: key.fields.clone(),
+            below: Some(self.below()),
+            elsewhere: None,
+        };
+        if !self.no_cache {
+            let serves = |theirs: &StepRecord| self.serves(key, theirs);
+            let theirs = self.store().put_step_once(&key.digest, &record, serves)?;
+            let Some(theirs) = theirs else {
+                return Ok(built);
+            };
+            if let Some(theirs) = self.built(key, &theirs)? {
+                return Ok(theirs);
+            }
+        }
+        self.store().put_step(&key.digest, &record)?;
+        Ok(built)
     }
 
-    /// Remembers that the step of `key` is a layer, which another machine may have made.
-    pub(super) fn put_record(
+    /// Remembers that another machine has made the layer of the step of `key`, and on which layers.
+    pub(super) fn remember_elsewhere(
         &self,
         key: &StepKey,
         layer: String,
-        elsewhere: Option<StepElsewhere>,
+        elsewhere: StepElsewhere,
     ) -> Result<()> {
-        let steps = self.result.layers.iter();
-        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         let record = StepRecord {
             layer: Some(layer),
             fields: key.fields.clone(),
-            below: steps.map(|built| built.layer.id().to_owned()).collect(),
-            elsewhere,
+            below: Some(self.below()),
+            elsewhere: Some(elsewhere),
         };
         Ok(self.store().put_step(&key.digest, &record)?)
     }
