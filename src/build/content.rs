@@ -136,19 +136,26 @@ pub fn answer_key(
 ) -> Result<Option<Digest>, StoreError> {
     let mut key = question.clone();
     for built in layers {
-        let diff_id = match built.layer.source() {
-            Some(layer) => Some(layer.diff_id.clone()),
-            None => {
-                let variant = ExportRecord::variant(epoch);
-                let record = store.export_record(built.layer.id(), &variant)?;
-                record.map(|record| record.diff_id)
-            }
-        };
-        match diff_id {
+        match diff_id(store, built, epoch)? {
             Some(diff_id) => _ = key.field("diff id", diff_id.as_str()),
             None => return Ok(None),
         }
     }
     key.field("layers", layers.len().to_string());
     Ok(Some(key.finish().digest))
+}
+
+/// The diff id of a layer as exporters give it, if it was made on this machine and has been exported,
+/// or came with it.
+pub(super) fn diff_id(
+    store: &Store,
+    built: &BuiltLayer,
+    epoch: Option<i64>,
+) -> Result<Option<Digest>, StoreError> {
+    if let Some(layer) = built.layer.source() {
+        return Ok(Some(layer.diff_id.clone()));
+    }
+    let variant = ExportRecord::variant(epoch);
+    let record = store.export_record(built.layer.id(), &variant)?;
+    Ok(record.map(|record| record.diff_id))
 }

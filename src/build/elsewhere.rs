@@ -9,13 +9,14 @@ use std::fmt;
 
 use anyhow::{Result, anyhow};
 
-use super::Environment;
 use super::image::{BuiltImage, BuiltLayer, Origin};
 use super::lazy::LazyLayer;
-use super::stage::Stage;
+use super::stage::{Made, Stage, is_bound};
+use super::{Environment, content};
 use crate::cache::StepKey;
 use crate::image::Digest;
 use crate::registry::{RegistryError, RegistryErrorKind};
+use crate::remote_cache::{CacheHit, StepLayer};
 use crate::store::{StepElsewhere, StoreError};
 use crate::transfer::{BlobSource, SourcedLayer, TransferError};
 
@@ -56,28 +57,82 @@ impl Lost {
 }
 
 /// The result of the step in the places that the user has named.
-pub(super) fn found(stage: &Stage<'_>, key: &StepKey) -> Result<Option<BuiltLayer>> {
+///
+/// It was made on certain layers. If the stage has others so far, found here or elsewhere, those of
+/// the result take their place: together they are what one run of the Dockerfile has given. What this
+/// build has executed is not given up for that.
+pub(super) fn found(stage: &Stage<'_>, key: &StepKey) -> Result<Option<Made>> {
     let env = stage.shared.env;
     let Some(hit) = env.cache.step(&key.digest) else {
         return Ok(None);
     };
-    let known = StepElsewhere {
-        diff_id: hit.step.diff_id,
-        blob: hit.step.blob,
-        created: hit.step.created,
-        until: hit.step.until,
-    };
-    let layer = SourcedLayer {
-        diff_id: known.diff_id.clone(),
-        blob: known.blob.clone(),
-        sources: vec![hit.source],
-        image: format!("the cache {}", hit.place),
-    };
-    if let [BlobSource::Repository(name)] = &layer.sources[..] {
-        env.store.add_blob_source(&layer.blob.digest, name)?;
+    let fits = !is_bound(key) || lies_on(stage, &hit.step.below)?;
+    if !fits && (stage.has_executed() || hit.step.below.len() != stage.below().len()) {
+        return Ok(None);
     }
-    stage.remember_elsewhere(key, layer.id(), known.clone())?;
-    taken(stage, key, layer, known)
+    let mut below = None;
+    if !fits {
+        let mut layers = Vec::new();
+        for layer in &hit.step.below {
+            match layer_of(stage, key, &hit, layer)? {
+                Some(built) => layers.push(built),
+                None => return Ok(None),
+            }
+        }
+        below = Some(layers);
+    }
+    let Some(built) = layer_of(stage, key, &hit, &hit.step.own)? else {
+        return Ok(None);
+    };
+    let known = known(&hit.step.own);
+    let id = sourced(&hit, &hit.step.own).id();
+    stage.remember_elsewhere(key, id, below.as_deref(), known)?;
+    Ok(Some(Made::elsewhere(built, below)))
+}
+
+/// Whether the stage's steps so far have made these very layers.
+fn lies_on(stage: &Stage<'_>, below: &[StepLayer]) -> Result<bool> {
+    let steps = stage.layers().iter();
+    let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+    let mut theirs = below.iter();
+    for built in steps {
+        let ours = content::diff_id(stage.store(), built, stage.settings().epoch)?;
+        if ours.is_none() || ours.as_ref() != theirs.next().map(|layer| &layer.diff_id) {
+            return Ok(false);
+        }
+    }
+    Ok(theirs.next().is_none())
+}
+
+fn known(layer: &StepLayer) -> StepElsewhere {
+    StepElsewhere {
+        diff_id: layer.diff_id.clone(),
+        blob: layer.blob.clone(),
+        created: layer.created.clone(),
+        until: layer.until,
+    }
+}
+
+fn sourced(hit: &CacheHit, layer: &StepLayer) -> SourcedLayer {
+    SourcedLayer {
+        diff_id: layer.diff_id.clone(),
+        blob: layer.blob.clone(),
+        sources: vec![hit.source.clone()],
+        image: format!("the cache {}", hit.place),
+    }
+}
+
+/// One of the layers of a result.
+fn layer_of(
+    stage: &Stage<'_>,
+    key: &StepKey,
+    hit: &CacheHit,
+    layer: &StepLayer,
+) -> Result<Option<BuiltLayer>> {
+    if let BlobSource::Repository(name) = &hit.source {
+        stage.store().add_blob_source(&layer.blob.digest, name)?;
+    }
+    taken(stage, key, sourced(hit, layer), known(layer))
 }
 
 /// The same result as the store remembers it, if it is here or somebody is known to have it.

@@ -63,6 +63,8 @@ pub struct BuiltStep {
     pub layer: usize,
     /// The step's key.
     pub key: Digest,
+    /// Whether it depends on what is below: a linked copy does not.
+    pub is_bound: bool,
 }
 
 /// Something that a build had to know of the files in layers.

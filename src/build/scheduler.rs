@@ -11,11 +11,11 @@ use super::ahead::Executing;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
 use super::elsewhere::Lost;
-use super::image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, finish_history};
+use super::image::{BuiltAnswer, BuiltImage, BuiltStage, finish_history};
 use super::inflight::InFlight;
 use super::jobs::Jobs;
 use super::slot::{Abandoned, Slot};
-use super::stage::{self, Finished};
+use super::stage::{self, Finished, Made};
 use super::{StepFailed, supported};
 use crate::cache::FileDigests;
 use crate::image::Digest;
@@ -34,7 +34,7 @@ pub(super) struct Shared<'a> {
     /// Whether any step was executed.
     pub(super) executing: Executing,
     /// The steps so far, by key and whether earlier builds count.
-    pub(super) running: InFlight<(Digest, bool), BuiltLayer>,
+    pub(super) running: InFlight<(Digest, bool), Made>,
     /// The mount points that stages lack.
     pub(super) points: MountPoints,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,

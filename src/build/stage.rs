@@ -37,6 +37,8 @@ pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
     pub(super) steps: Vec<BuiltStep>,
+    /// Whether a step was executed by this build.
+    pub(super) executed: bool,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -143,6 +145,7 @@ impl<'a> Stage<'a> {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
                     steps: parent.steps.clone(),
+                    executed: parent.executed,
                     chain: parent.chain.clone(),
                 }
             }
@@ -156,6 +159,7 @@ impl<'a> Stage<'a> {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
                     steps: Vec::new(),
+                    executed: false,
                     chain: base.digest.clone(),
                 }
             }
@@ -200,6 +204,7 @@ impl StageResult {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
             steps: Vec::new(),
+            executed: false,
             chain: Digest::of(b"scratch"),
         }
     }
@@ -301,16 +306,16 @@ impl<'a> Stage<'a> {
         let found = match self.shared.running.turn(turn) {
             Turn::Theirs(slot) => slot
                 .wait()
-                .map(|built| {
+                .map(|made| {
                     self.log_hit(name, &key);
-                    (built.on_others(), Outcome::Cached)
+                    (made.on_others(), Outcome::Cached)
                 })
                 .map_err(Into::into),
             Turn::Mine(duty) => self
                 .make(name, &key, &mut shown, execute)
-                .inspect(|(built, _)| duty.fulfil(built.clone())),
+                .inspect(|(made, _)| duty.fulfil(made.clone())),
         };
-        let (built, outcome) = match found {
+        let (made, outcome) = match found {
             Ok(found) => found,
             Err(error) => {
                 let cancelled = self.shared.env.cancel.why().is_some() || error.is::<Abandoned>();
@@ -323,11 +328,18 @@ impl<'a> Stage<'a> {
             }
         };
         shown.finish(outcome);
+        if let Some(below) = made.below {
+            let is_base = |built: &BuiltLayer| matches!(built.origin, Origin::Base { .. });
+            self.result.layers.retain(is_base);
+            self.result.layers.extend(below);
+        }
+        self.result.executed |= made.executed;
         self.result.steps.push(BuiltStep {
             layer: self.result.layers.len(),
             key: key.digest.clone(),
+            is_bound: is_bound(&key),
         });
-        self.result.layers.push(built);
+        self.result.layers.push(made.layer);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
     }
@@ -339,7 +351,7 @@ impl<'a> Stage<'a> {
         key: &StepKey,
         shown: &mut Step,
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
-    ) -> Result<(BuiltLayer, Outcome)> {
+    ) -> Result<(Made, Outcome)> {
         if let Some(found) = self.cached(key)? {
             self.log_hit(name, key);
             return Ok((found, Outcome::Cached));
@@ -349,11 +361,16 @@ impl<'a> Stage<'a> {
         let built = execute(self, shown)?;
         let built = self.remember(key, built)?;
         self.log_done();
-        Ok((built, Outcome::Done))
+        let made = Made {
+            layer: built,
+            below: None,
+            executed: true,
+        };
+        Ok((made, Outcome::Done))
     }
 
     /// What an earlier build made under `key`. The layers below it need not be here.
-    fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
+    fn cached(&self, key: &StepKey) -> Result<Option<Made>> {
         if self.no_cache {
             return Ok(None);
         }
@@ -364,7 +381,11 @@ impl<'a> Stage<'a> {
         };
         match found {
             None => elsewhere::found(self, key),
-            found => Ok(found),
+            Some(layer) => Ok(Some(Made {
+                layer,
+                below: None,
+                executed: false,
+            })),
         }
     }
 
@@ -372,16 +393,20 @@ impl<'a> Stage<'a> {
     /// that is run again may give something else, and what was made on its earlier result belongs to
     /// that: together they would be what no run of the Dockerfile has ever given.
     fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
-        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
-        !is_bound
+        !is_bound(key)
             || record
                 .below
                 .as_ref()
                 .is_none_or(|below| *below == self.below())
     }
 
+    /// Whether this build has executed a step of the stage.
+    pub(super) fn has_executed(&self) -> bool {
+        self.result.executed
+    }
+
     /// The layers of steps so far.
-    fn below(&self) -> Vec<String> {
+    pub(super) fn below(&self) -> Vec<String> {
         let layers = self.result.layers.iter();
         let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         steps.map(|built| built.layer.id().to_owned()).collect()
@@ -439,12 +464,20 @@ impl<'a> Stage<'a> {
         &self,
         key: &StepKey,
         layer: String,
+        below: Option<&[BuiltLayer]>,
         elsewhere: StepElsewhere,
     ) -> Result<()> {
+        let below = match below {
+            Some(layers) => layers
+                .iter()
+                .map(|built| built.layer.id().to_owned())
+                .collect(),
+            None => self.below(),
+        };
         let record = StepRecord {
             layer: Some(layer),
             fields: key.fields.clone(),
-            below: Some(self.below()),
+            below: Some(below),
             elsewhere: Some(elsewhere),
         };
         Ok(self.store().put_step(&key.digest, &record)?)
@@ -493,6 +526,43 @@ impl<'a> Stage<'a> {
         let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
+}
+
+/// The layer of a step.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) layer: BuiltLayer,
+    /// The layers of earlier steps that it was made on, if these are not the ones that the stage had
+    /// so far: they take their place.
+    pub(super) below: Option<Vec<BuiltLayer>>,
+    /// Whether it was executed by this build.
+    executed: bool,
+}
+
+impl Made {
+    /// Something that another machine has made.
+    pub(super) fn elsewhere(layer: BuiltLayer, below: Option<Vec<BuiltLayer>>) -> Self {
+        Self {
+            layer,
+            below,
+            executed: false,
+        }
+    }
+
+    /// The same for another stage.
+    fn on_others(&self) -> Self {
+        let below = self.below.as_ref();
+        Self {
+            layer: self.layer.on_others(),
+            below: below.map(|all| all.iter().map(BuiltLayer::on_others).collect()),
+            executed: self.executed,
+        }
+    }
+}
+
+/// Whether the step of `key` depends on what is below.
+pub(super) fn is_bound(key: &StepKey) -> bool {
+    key.fields.iter().any(|(name, _)| name == BELOW)
 }
 
 /// What stands for a stage after a step: a linked copy's key says nothing of what is below it.

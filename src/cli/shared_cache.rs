@@ -2,19 +2,22 @@
 //! image is complete.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
 use super::build_args::BuildArgs;
 use super::cache_spec::{CacheMode, CachePlace, CacheTo};
-use crate::build::{self, BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, Environment, Origin};
+use crate::build::{
+    self, BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Environment, Origin,
+};
 use crate::image::manifest::Descriptor;
 use crate::image::{Digest, Platform, Reference};
 use crate::output;
 use crate::progress::Outcome;
 use crate::registry::Registries;
 use crate::remote_cache::{
-    CacheSources, CacheWriter, Directory, RecordEntry, Repository, StepEntry, Written,
+    CacheSources, CacheWriter, Directory, RecordEntry, Repository, StepEntry, StepLayer, Written,
     repository_name, tag_prefix,
 };
 use crate::store::StoreError;
@@ -88,6 +91,7 @@ pub(super) fn leave(
             image,
             pushed,
             writer: &writer,
+            there: Mutex::default(),
         };
         let left = leaving
             .all()
@@ -119,6 +123,8 @@ struct Leaving<'a> {
     image: &'a BuiltImage,
     pushed: &'a [Reference],
     writer: &'a CacheWriter<'a>,
+    /// Blobs that the place is known to have.
+    there: Mutex<HashSet<Digest>>,
 }
 
 impl Leaving<'_> {
@@ -129,51 +135,77 @@ impl Leaving<'_> {
             CacheMode::Max => stages.iter().take(stages.len()),
         };
         // Stages that are built on each other, or have equal steps, share results.
-        let mut steps: BTreeMap<&Digest, (&BuiltStage, usize)> = BTreeMap::new();
+        let mut steps: BTreeMap<&Digest, (&BuiltStage, &BuiltStep)> = BTreeMap::new();
         for stage in wanted {
             for step in &stage.steps {
-                steps.entry(&step.key).or_insert((stage, step.layer));
+                steps.entry(&step.key).or_insert((stage, step));
             }
         }
         let steps: Vec<_> = steps.into_iter().collect();
-        each(PARALLEL, &steps, |(key, (stage, index))| {
-            self.step(key, stage, *index)
+        each(PARALLEL, &steps, |(key, (stage, step))| {
+            self.step(key, stage, step)
         })?;
         self.answers()
     }
 
-    fn step(&self, key: &Digest, stage: &BuiltStage, index: usize) -> Result<()> {
+    fn step(&self, key: &Digest, stage: &BuiltStage, step: &BuiltStep) -> Result<()> {
         self.env.cancel.check()?;
-        let built = &stage.layers[index];
-        let Some((created, until)) = built.origin.times() else {
-            return Ok(());
-        };
         if self.writer.has(key)? {
             return Ok(());
         }
+        let Some(own) = self.layer(stage, step.layer)? else {
+            return Ok(());
+        };
+        let mut below = Vec::new();
+        if step.is_bound {
+            for index in 0..step.layer {
+                below.extend(self.layer(stage, index)?);
+            }
+        }
+        let key = key.clone();
+        Ok(self.writer.put_step(StepEntry { key, own, below })?)
+    }
+
+    /// A layer of a step, whose blob is in the place now; none for a layer of a base.
+    fn layer(&self, stage: &BuiltStage, index: usize) -> Result<Option<StepLayer>> {
+        self.env.cancel.check()?;
+        let built = &stage.layers[index];
+        let Some((created, until)) = built.origin.times() else {
+            return Ok(None);
+        };
         let compression = self.to.compression;
         let (diff_id, blob) = output::layer_blob(self.env, &stage.layers, index, compression)?;
         let until = match built.layer.source() {
             Some(_) => until,
             None => self.env.settings.epoch,
         };
-        let entry = StepEntry {
-            key: key.clone(),
+        let layer = StepLayer {
             diff_id,
-            blob: blob.clone(),
+            blob,
             created: created.to_owned(),
             until,
         };
-        let from = self.mount_sources(built, &blob)?;
+        self.put_blob(built, &layer.blob)?;
+        Ok(Some(layer))
+    }
+
+    fn put_blob(&self, built: &BuiltLayer, blob: &Descriptor) -> Result<()> {
+        let there = || self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        if there().contains(&blob.digest) {
+            return Ok(());
+        }
+        let from = self.mount_sources(built, blob)?;
         let store = self.env.store;
         if !store.has_blob(&blob.digest)
-            && !self.writer.takes_blob(&blob, &from)?
+            && !self.writer.takes_blob(blob, &from)?
             && let Some(layer) = built.layer.source()
         {
             self.env.bring_blobs(std::slice::from_ref(layer))?;
         }
         let open = || store.open_blob(&blob.digest).map_err(StoreError::into_io);
-        Ok(self.writer.put_step(entry, &from, &open)?)
+        self.writer.put_blob(blob, &from, &open)?;
+        there().insert(blob.digest.clone());
+        Ok(())
     }
 
     /// Repositories that may have the blob.

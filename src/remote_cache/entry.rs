@@ -19,19 +19,31 @@ pub(super) const EMPTY_TAR: [u8; 1024] = [0; 1024];
 pub(super) const CONFIG_LIMIT: u64 = 64 << 10;
 /// A record holds a digest or a few numbers.
 const VALUE_LIMIT: usize = 4 << 10;
+/// No stage has more: overlayfs takes fewer.
+const MOST_LAYERS: usize = 500;
 /// What the history of an entry says of it.
 const COMMENT: &str = "lapstrake cache entry";
 /// The time of a record: equal records are equal bytes, whoever writes them.
 const NO_TIME: &str = "1970-01-01T00:00:00Z";
 
-/// The result of a step.
+/// The result of a step: its layer, and those of earlier steps on which it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepEntry {
     /// The step's key.
     pub key: Digest,
-    /// The digest of the layer's tar.
+    /// The step's own layer.
+    pub own: StepLayer,
+    /// The layers of the steps before it, lowest first; those of the base are not among them. A step
+    /// that knows of nothing below has none.
+    pub below: Vec<StepLayer>,
+}
+
+/// A layer that a step has made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepLayer {
+    /// The digest of its tar.
     pub diff_id: Digest,
-    /// The layer's blob.
+    /// Its blob.
     pub blob: Descriptor,
     /// When the step was executed, RFC 3339.
     pub created: String,
@@ -87,7 +99,7 @@ pub(super) struct Read {
     pub(super) config: Descriptor,
     /// The configuration, if the manifest carries it.
     pub(super) data: Option<Vec<u8>>,
-    layer: Descriptor,
+    layers: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
@@ -112,13 +124,20 @@ struct DescriptorForm {
 enum Form {
     Step {
         key: Digest,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        until: Option<i64>,
+        /// One for each layer.
+        layers: Vec<LayerForm>,
     },
     Record {
         key: Digest,
         value: String,
     },
+}
+
+#[derive(Serialize, Deserialize)]
+struct LayerForm {
+    created: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
 }
 
 impl Entry {
@@ -133,42 +152,52 @@ impl Entry {
     /// The entry's documents. Equal entries give equal bytes.
     pub(super) fn documents(&self, platform: &Platform) -> Documents {
         let empty = Digest::of(&EMPTY_TAR);
-        let (diff_id, layer, created, form) = match self {
+        let (diff_ids, layers, times, form) = match self {
             Self::Step(step) => {
+                let all = || step.below.iter().chain([&step.own]);
+                let form = |layer: &StepLayer| LayerForm {
+                    created: layer.created.clone(),
+                    until: layer.until,
+                };
                 let form = Form::Step {
                     key: step.key.clone(),
-                    until: step.until,
+                    layers: all().map(form).collect(),
                 };
-                let created = step.created.as_str();
-                (&step.diff_id, step.blob.clone(), created, form)
+                let diff_ids: Vec<&Digest> = all().map(|layer| &layer.diff_id).collect();
+                let blobs = all().map(|layer| plain(&layer.blob)).collect();
+                let times = all().map(|layer| layer.created.as_str()).collect();
+                (diff_ids, blobs, times, form)
             }
             Self::Record(record) => {
                 let form = Form::Record {
                     key: record.key.clone(),
                     value: record.value.clone(),
                 };
-                (&empty, empty_layer(), NO_TIME, form)
+                (vec![&empty], vec![empty_layer()], vec![NO_TIME], form)
             }
         };
+        let history: Vec<Value> = times
+            .iter()
+            .map(|time| json!({ "created": time, "created_by": COMMENT }))
+            .collect();
         let mut config = json!({
             "architecture": platform.arch,
             "os": platform.os,
-            "created": created,
+            "created": times.last(),
             "config": {},
-            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-            "history": [{ "created": created, "created_by": COMMENT }],
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "history": history,
         });
         config[FIELD] = json!(form);
         let config = config.to_string().into_bytes();
         let config_descriptor = described(OCI_CONFIG, &config);
         let mut with_data = json!(config_descriptor);
         with_data["data"] = json!(BASE64.encode(&config));
-        let layer = Descriptor::new(&layer.media_type, &layer.digest, layer.size);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "config": with_data,
-            "layers": [layer],
+            "layers": layers,
         });
         Documents {
             manifest: manifest.to_string().into_bytes(),
@@ -176,6 +205,11 @@ impl Entry {
             config_descriptor,
         }
     }
+}
+
+/// A blob without notes.
+fn plain(blob: &Descriptor) -> Descriptor {
+    Descriptor::new(&blob.media_type, &blob.digest, blob.size)
 }
 
 /// The layer of records.
@@ -204,20 +238,21 @@ impl Read {
                 config.size, config.media_type
             )));
         }
-        let [layer] = <[Descriptor; 1]>::try_from(form.layers)
-            .map_err(|layers| wrong(format!("it has {} layers", layers.len())))?;
-        if ![OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD].contains(&layer.media_type.as_str()) {
-            return Err(wrong(format!(
-                "its layer is of type {:?}",
-                layer.media_type
-            )));
+        if form.layers.is_empty() || form.layers.len() > MOST_LAYERS {
+            return Err(wrong(format!("it has {} layers", form.layers.len())));
+        }
+        let known = [OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD];
+        let mut layers = form.layers.iter();
+        if let Some(other) = layers.find(|layer| !known.contains(&layer.media_type.as_str())) {
+            let kind = &other.media_type;
+            return Err(wrong(format!("it has a layer of type {kind:?}")));
         }
         // Only what the digest covers is believed; without it the configuration is asked for.
         let data = form.config.data.and_then(|text| BASE64.decode(text).ok());
         Ok(Self {
             data: data.filter(|data| Digest::of(data) == config.digest),
             config,
-            layer: Descriptor::new(&layer.media_type, &layer.digest, layer.size),
+            layers: form.layers.iter().map(plain).collect(),
         })
     }
 
@@ -237,13 +272,16 @@ impl Read {
         let form: Form =
             serde_json::from_value(form).map_err(|error| wrong(format!("{FIELD}: {error}")))?;
         let entry = match form {
-            Form::Step { key, until } => Entry::Step(Box::new(StepEntry {
-                key,
-                diff_id: diff_id(&value)?,
-                created: created(&value)?,
-                blob: self.layer,
-                until,
-            })),
+            Form::Step { key, layers } => {
+                let mut all = step_layers(self.layers, &value, layers)?;
+                let own = all.pop();
+                let own = own.ok_or_else(|| wrong("it has no layer".into()))?;
+                Entry::Step(Box::new(StepEntry {
+                    key,
+                    own,
+                    below: all,
+                }))
+            }
             Form::Record { value, .. } if value.len() > VALUE_LIMIT => {
                 return Err(wrong(format!("a record of {} bytes", value.len())));
             }
@@ -258,21 +296,35 @@ impl Read {
     }
 }
 
-fn diff_id(config: &Value) -> Result<Digest, EntryError> {
-    let wrong = || EntryError::Config("it does not name one diff id".into());
-    match config["rootfs"]["diff_ids"].as_array().map(Vec::as_slice) {
-        Some([Value::String(one)]) => one.parse().map_err(|_| wrong()),
-        _ => Err(wrong()),
+/// Puts together what manifest and configuration say of the layers.
+fn step_layers(
+    blobs: Vec<Descriptor>,
+    config: &Value,
+    forms: Vec<LayerForm>,
+) -> Result<Vec<StepLayer>, EntryError> {
+    let wrong = |reason: String| EntryError::Config(reason);
+    let diff_ids: Vec<Digest> = serde_json::from_value(config["rootfs"]["diff_ids"].clone())
+        .map_err(|error| wrong(format!("its diff ids: {error}")))?;
+    if diff_ids.len() != blobs.len() || forms.len() != blobs.len() {
+        let (blobs, diff_ids, forms) = (blobs.len(), diff_ids.len(), forms.len());
+        return Err(wrong(format!(
+            "{blobs} layers, {diff_ids} diff ids and {forms} times do not fit together"
+        )));
     }
-}
-
-/// The time goes into configurations of images: it has to be one.
-fn created(config: &Value) -> Result<String, EntryError> {
-    let text = config["created"].as_str().unwrap_or_default();
-    match is_time(text) {
-        true => Ok(text.to_owned()),
-        false => Err(EntryError::Config(format!("{text:?} is no time"))),
-    }
+    let all = blobs.into_iter().zip(diff_ids).zip(forms);
+    all.map(|((blob, diff_id), form)| {
+        // The time goes into configurations of images: it has to be one.
+        if !is_time(&form.created) {
+            return Err(wrong(format!("{:?} is no time", form.created)));
+        }
+        Ok(StepLayer {
+            diff_id,
+            blob,
+            created: form.created,
+            until: form.until,
+        })
+    })
+    .collect()
 }
 
 /// Whether a text is a time as RFC 3339 has it.

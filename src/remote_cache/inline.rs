@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::entry::is_time;
-use super::{FIELD, StepEntry};
+use super::{FIELD, StepEntry, StepLayer};
 use crate::image::manifest::{Descriptor, Manifest};
 use crate::image::{Digest, ImageConfig};
 
@@ -53,16 +53,28 @@ impl Inline {
         if diff_ids.len() != manifest.layers.len() {
             return Vec::new();
         }
-        let entry = |step: InlineStep| {
+        let layer = |step: &InlineStep| {
             let blob = manifest.layers.get(step.layer)?;
-            Some(StepEntry {
-                key: step.key,
+            Some(StepLayer {
                 diff_id: diff_ids.get(step.layer)?.parse().ok()?,
                 blob: Descriptor::new(&blob.media_type, &blob.digest, blob.size),
-                created: Some(step.created).filter(|text| is_time(text))?,
+                created: Some(step.created.clone()).filter(|text| is_time(text))?,
                 until: step.until,
             })
         };
-        self.steps.into_iter().filter_map(entry).collect()
+        let mut entries: Vec<StepEntry> = Vec::new();
+        for step in self.steps {
+            // What lies on a layer that is not known is of no use.
+            let Some(own) = layer(&step) else { break };
+            let below = entries.last().map_or_else(Vec::new, |last| {
+                last.below.iter().chain([&last.own]).cloned().collect()
+            });
+            entries.push(StepEntry {
+                key: step.key,
+                own,
+                below,
+            });
+        }
+        entries
     }
 }

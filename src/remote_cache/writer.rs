@@ -86,18 +86,24 @@ impl<'a> CacheWriter<'a> {
         self.place.takes_blob(blob, mount_from)
     }
 
-    /// Puts a step's result: its blob, unless it is there, which `open` gives and `mount_from` may
-    /// have; then the entry.
+    /// Puts a blob, unless it is there, which `open` gives and `mount_from` may have.
     ///
     /// # Errors
     /// The place's.
-    pub fn put_step(
+    pub fn put_blob(
         &self,
-        step: StepEntry,
+        blob: &Descriptor,
         mount_from: &[Reference],
         open: &dyn Fn() -> io::Result<File>,
     ) -> Result<(), PlaceError> {
-        self.place.put_blob(&step.blob, mount_from, open)?;
+        self.place.put_blob(blob, mount_from, open).map(drop)
+    }
+
+    /// Puts a step's result, whose blobs are there.
+    ///
+    /// # Errors
+    /// The place's.
+    pub fn put_step(&self, step: StepEntry) -> Result<(), PlaceError> {
         self.put(&Entry::Step(Box::new(step)))
     }
 

@@ -116,7 +116,9 @@ fn blob() -> io::Result<File> {
 fn fill(place: impl Place + Send, keys: &[&str]) {
     let writer = CacheWriter::new(place, "lapstrake", &platform(), HashSet::new());
     for key in keys {
-        writer.put_step(step(key, None), &[], &blob).unwrap();
+        let entry = step(key, None);
+        writer.put_blob(&entry.own.blob, &[], &blob).unwrap();
+        writer.put_step(entry).unwrap();
     }
     let record = RecordEntry {
         key: digest("record"),
