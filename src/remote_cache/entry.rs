@@ -1,5 +1,7 @@
 //! The documents of an entry: a manifest and its configuration, to and from bytes.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -36,6 +38,14 @@ pub struct StepEntry {
     /// The layers of the steps before it, lowest first; those of the base are not among them. A step
     /// that knows of nothing below has none.
     pub below: Vec<StepLayer>,
+}
+
+impl StepEntry {
+    /// Whether one of its layers is among those of these diff ids.
+    pub fn has_any(&self, diff_ids: &HashSet<Digest>) -> bool {
+        let mut all = self.below.iter().chain([&self.own]);
+        all.any(|layer| diff_ids.contains(&layer.diff_id))
+    }
 }
 
 /// A layer that a step has made.

@@ -158,8 +158,9 @@ impl<'a> CacheSources<'a> {
         if self.sources.is_empty() || self.is_refused(key) {
             return None;
         }
+        let usable = |hit: &CacheHit| !hit.step.has_any(&lock(&self.refused));
         if let Some(known) = lock(&self.known).get(key) {
-            return known.clone();
+            return known.clone().filter(usable);
         }
         let hit = self.sources.iter().find_map(|source| {
             let step = match self.ask(source, key)? {
@@ -173,7 +174,7 @@ impl<'a> CacheSources<'a> {
             })
         });
         lock(&self.known).insert(key.clone(), hit.clone());
-        hit
+        hit.filter(usable)
     }
 
     /// What was computed under this key, from the first place that knows it.
@@ -202,7 +203,10 @@ impl<'a> CacheSources<'a> {
         if keys.is_empty() {
             return false;
         }
-        lock(&self.refused).extend(keys);
+        let mut refused = lock(&self.refused);
+        refused.extend(keys);
+        refused.insert(diff_id.clone());
+        drop(refused);
         (self.warn)(&format!(
             "the result of an earlier build is not used, and its step is executed: {reason}"
         ));
@@ -214,7 +218,7 @@ impl<'a> CacheSources<'a> {
         lock(&self.refused).contains(key)
     }
 
-    /// The keys whose results turned out to be of no use.
+    /// The keys, and the diff ids of layers, that turned out to be of no use.
     pub fn refused(&self) -> HashSet<Digest> {
         lock(&self.refused).clone()
     }

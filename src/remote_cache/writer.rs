@@ -18,7 +18,8 @@ pub struct CacheWriter<'a> {
     place: Box<dyn Place + Send + 'a>,
     prefix: String,
     platform: Platform,
-    /// Keys whose entries are replaced even if they look good.
+    /// Keys whose entries are replaced even if they look good, and diff ids of layers that no entry
+    /// is good with.
     spoilt: HashSet<Digest>,
     written: AtomicUsize,
     known: AtomicUsize,
@@ -35,7 +36,7 @@ pub struct Written {
 
 impl<'a> CacheWriter<'a> {
     /// Entries go to `place`, under tags that begin with `prefix`; what is there under keys of
-    /// `spoilt` is replaced.
+    /// `spoilt`, or has layers with diff ids of these, is replaced.
     pub fn new(
         place: impl Place + Send + 'a,
         prefix: &str,
@@ -61,6 +62,7 @@ impl<'a> CacheWriter<'a> {
             return Ok(false);
         }
         let is_known = match read_entry(&*self.place, &self.prefix, key) {
+            Ok(Some(Entry::Step(step))) => !step.has_any(&self.spoilt),
             Ok(found) => found.is_some(),
             // A directory that is not there yet is made.
             Err(PlaceError::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

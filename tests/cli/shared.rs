@@ -86,7 +86,7 @@ fn blobs_of(asked: &[String]) -> BTreeSet<String> {
 }
 
 /// Every layer that an entry of the cache has.
-fn cached_layers(registry: &Registry, repository: &str) -> BTreeSet<String> {
+pub fn cached_layers(registry: &Registry, repository: &str) -> BTreeSet<String> {
     let tags = registry.tags(repository);
     tags.iter()
         .flat_map(|tag| registry.layers(repository, tag))

@@ -204,6 +204,7 @@ fn a_tampered_entry_is_a_warning_and_a_miss() {
     assert!(!sources.refuse(&digest("diff"), "nothing was given"));
     sources.gave(&digest("c"), &digest("diff"));
     assert!(sources.refuse(&digest("diff"), "its blob is gone"));
+    assert!(sources.refused().contains(&digest("diff")));
     assert!(sources.is_refused(&digest("c")));
     let warnings = warnings.lock().unwrap().clone();
     assert!(
