@@ -117,7 +117,9 @@ impl Store {
     /// # Errors
     /// When the disk fails; a damaged record counts as none.
     pub fn record(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
-        let record = read_record::<StepRecord>(&self.step_path(key))?;
+        let path = self.step_path(key);
+        let record = read_record::<StepRecord>(&path)?;
+        note_use_of(&path);
         let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
         Ok(record.filter(is_named))
     }
