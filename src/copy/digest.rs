@@ -6,7 +6,7 @@
 //! data and capability. Modes and owners are those of the copy. No time is in it.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::contents::{FileContent, read_contents};
@@ -16,7 +16,10 @@ use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};
 use crate::layer::Meta;
 
-struct Frames(Hashing<io::Sink>);
+/// Bytes that are hashed at once: most fields have eight.
+const BUFFER: usize = 16 << 10;
+
+struct Frames(BufWriter<Hashing<io::Sink>>);
 
 impl Selection {
     /// The digest of everything that matters of the selected entries.
@@ -31,11 +34,14 @@ impl Selection {
         options: &CopyOptions,
         known: &FileDigests,
     ) -> Result<Digest, CopyError> {
-        let mut frames = Frames(Hashing::new(io::sink()));
+        let mut frames = Frames(BufWriter::with_capacity(BUFFER, Hashing::new(io::sink())));
         for hit in &self.hits {
             frames.hit(hit, source, options, known)?;
         }
-        Ok(frames.0.finish().1)
+        let hashing = frames.0.into_inner().map_err(|error| error.into_error());
+        let hashing =
+            hashing.unwrap_or_else(|error| unreachable!("a sink takes everything: {error}"));
+        Ok(hashing.finish().1)
     }
 }
 
@@ -79,7 +85,7 @@ impl Frames {
                     continue;
                 }
             }
-            self.entry(entry, source, options, files.remove(&index))?;
+            self.entry(entry, source, options, files[index].take())?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod error;
 mod expand;
 mod literal;
 mod select;
+mod walk;
 
 use std::io;
 use std::path::Path;
