@@ -329,7 +329,7 @@ impl<'s> Selector<'s> {
         fd: &OwnedFd,
         name: &OsStr,
     ) -> Result<Option<Entry>, CopyError> {
-        let found = Entry::new(
+        let found = Entry::find(
             self.source,
             path.clone(),
             relative,
@@ -397,7 +397,7 @@ pub(super) struct FoundEntry {
 impl Entry {
     /// The entry of `stat`; none for a socket of a stage. `at` is its directory and its name there,
     /// which is empty when the descriptor is the entry itself.
-    pub(super) fn new(
+    pub(super) fn find(
         source: &Source<'_>,
         path: RootPath,
         relative: RootPath,

@@ -130,7 +130,7 @@ impl Walk<'_> {
                 continue;
             }
             let at = (&dir, name.as_os_str());
-            let found = Entry::new(self.source, path, relative, &stat, at, &name)?;
+            let found = Entry::find(self.source, path, relative, &stat, at, &name)?;
             seen.is_foreign |= found.is_foreign;
             let Some(entry) = found.entry else {
                 continue;
