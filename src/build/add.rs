@@ -6,8 +6,8 @@ use std::io::BufReader;
 use anyhow::Result;
 
 use super::copy::{self, Dest, Origin};
-use super::fetched;
 use super::stage::Stage;
+use super::{explain, fetched};
 use crate::cache::KeyBuilder;
 use crate::copy::{CopyOptions, Selection, Source, select};
 use crate::fetch::{Commit, FetchedFile};
@@ -89,7 +89,7 @@ fn add_to_key(
 ) -> Result<()> {
     match found {
         Found::Local(selection) => {
-            let content = selection.digest(source, options, &stage.shared.files)?;
+            let content = explain::content_digest(stage, selection, source, options)?;
             key.field("content", content.as_str());
             return Ok(());
         }

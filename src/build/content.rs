@@ -39,6 +39,7 @@ pub(super) fn remembered(
     let record = StepRecord {
         layer: Some(top.id().to_owned()),
         fields: vec![(FIELD.to_owned(), digest.to_string())],
+        below: Vec::new(),
     };
     stage.store().put_step(&key, &record)?;
     Ok(digest)

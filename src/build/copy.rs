@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
 
-use super::content;
 use super::image::BuiltLayer;
 use super::stage::Stage;
+use super::{content, explain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
@@ -39,7 +39,7 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     let mut selected = None;
     let mut digest = || -> Result<Digest> {
         let selection = selected.insert(copy::select(&source, &step.sources, &options)?);
-        Ok(selection.digest(&source, &options, &stage.shared.files)?)
+        explain::content_digest(stage, selection, &source, &options)
     };
     let content = match &origin {
         Origin::Context(_) => digest()?,

@@ -9,6 +9,7 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
@@ -23,6 +24,7 @@ mod content;
 mod contexts;
 mod copy;
 mod error;
+mod explain;
 mod failed;
 mod fetched;
 mod image;
@@ -38,10 +40,12 @@ pub use bases::SeenBases;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use explain::StepLog;
 pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
+pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +77,8 @@ pub struct Environment<'a> {
     pub cancel: &'a Cancel,
     /// What the base images turned out to be.
     pub seen: &'a SeenBases,
+    /// What happens to the steps.
+    pub steps: &'a StepLog,
     /// Asked when the base images of the stages are there and nothing was executed; its error ends
     /// the build. Without it, stages do not wait for each other's base.
     pub before_steps: Option<&'a (dyn Fn() -> Result<()> + Sync)>,

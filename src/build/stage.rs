@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
 use super::scheduler::Shared;
-use super::{Settings, StepFailed, add, copy, run, supported, workdir};
+use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
@@ -40,6 +40,8 @@ pub(super) struct StageResult {
 pub(super) struct Stage<'a> {
     pub(super) shared: &'a Shared<'a>,
     result: StageResult,
+    /// Its number and what progress calls it.
+    place: (usize, String),
     /// Whether every step is executed.
     no_cache: bool,
 }
@@ -66,6 +68,8 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
         .context("in an ONBUILD trigger of the base image")?;
     let total = own + count_layers(&triggers);
     let steps = triggers.iter().chain(&stage.instructions);
+    let texts = steps.clone().filter(|step| makes_layer(step)).map(known_as);
+    running.log_begin(&stage.base, &summary(&stage.from), texts.collect());
     let mut number = begins;
     for instruction in steps {
         shared.env.cancel.check()?;
@@ -90,6 +94,15 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
             })?;
     }
     Ok(Arc::new(running.result))
+}
+
+/// The text by which the next build knows the instruction again.
+fn known_as(instruction: &Instruction) -> String {
+    let text = summary(instruction);
+    match instruction.trigger {
+        None => explain::short(&text),
+        Some(_) => explain::short(&format!("ONBUILD {text}")),
+    }
 }
 
 /// Whether the instruction is one of those that are counted and shown.
@@ -151,6 +164,7 @@ impl<'a> Stage<'a> {
         Self {
             shared,
             result,
+            place: (stage.index, label(stage)),
             no_cache: settings.no_cache || stage.name.as_ref().is_some_and(is_named),
         }
     }
@@ -193,6 +207,25 @@ impl<'a> Stage<'a> {
 
     pub(super) fn settings(&self) -> &'a Settings {
         &self.shared.env.settings
+    }
+
+    /// Its number and what progress calls it.
+    pub(super) fn place(&self) -> (usize, &str) {
+        (self.place.0, &self.place.1)
+    }
+
+    /// The flag that has every step executed.
+    pub(super) fn no_cache_flag(&self) -> Option<&'static str> {
+        match (self.no_cache, self.settings().no_cache) {
+            (false, _) => None,
+            (true, true) => Some("--no-cache"),
+            (true, false) => Some("--no-cache-filter"),
+        }
+    }
+
+    /// The names of the arguments declared so far.
+    pub(super) fn declared_args(&self) -> &[String] {
+        self.result.state.declared_args()
     }
 
     pub(super) fn stack(&self) -> &LayerStack {
@@ -253,8 +286,13 @@ impl<'a> Stage<'a> {
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
-        let shown = self.shared.env.progress.start(name);
-        let built = match self.cached(&key)? {
+        let mut shown = self.shared.env.progress.start(name);
+        let found = self.cached(&key)?;
+        match &found {
+            Some(_) => self.log_hit(name, &key),
+            None => shown.missed(self.log_miss(name, &key)?),
+        }
+        let built = match found {
             Some(found) => {
                 shown.finish(Outcome::Cached);
                 found
@@ -262,6 +300,7 @@ impl<'a> Stage<'a> {
             None => match execute(self, &shown) {
                 Ok(built) => {
                     self.remember(&key, &built.layer)?;
+                    self.log_done();
                     shown.finish(Outcome::Done);
                     built
                 }
@@ -310,9 +349,12 @@ impl<'a> Stage<'a> {
 
     fn remember(&self, key: &StepKey, layer: &Layer) -> Result<()> {
         let layer = Some(layer.id().to_owned());
+        let steps = self.result.layers.iter();
+        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         let record = StepRecord {
             layer,
             fields: key.fields.clone(),
+            below: steps.map(|built| built.layer.id().to_owned()).collect(),
         };
         Ok(self.store().put_step(&key.digest, &record)?)
     }

@@ -88,7 +88,10 @@ fn make(
 }
 
 /// Makes what is missing of `path` and its parents.
-fn make_dirs(target: &mut Target<'_>, path: &RootPath, meta: &Meta) -> Result<()> {
+///
+/// # Errors
+/// [`NoDirectory`] when something else is in the way; those of the disk.
+pub fn make_dirs(target: &mut Target<'_>, path: &RootPath, meta: &Meta) -> Result<()> {
     let path = target.resolve(path)?;
     let mut missing = Vec::new();
     let mut dir = Some(path);

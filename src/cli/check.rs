@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::call::{self, Format};
 use super::exit::UsageError;
 use super::report::SourceText;
-use super::values;
+use super::{build, values};
 use crate::context;
 use crate::dockerfile::{Diagnostic, DiagnosticKind};
 use crate::lint::Checked;
@@ -48,6 +48,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<u8> {
         let pair = values::inherited_pair("--build-arg", text, values::variable)?;
         options.build_args.extend(pair);
     }
+    build::check_options(&options.build_args)?;
     let mut paths = Vec::new();
     for path in &args.paths {
         collect(path, &mut paths)?;

@@ -42,7 +42,8 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
     if args.load || outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image));
     }
-    for file in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
+    let files = [&args.iidfile, &args.metadata_file, &args.depfile];
+    for file in files.into_iter().flatten() {
         check_place(file, false)?;
     }
     let mut dests = Vec::new();

@@ -13,7 +13,8 @@
 //!
 //! `lapstrake check` and `build --check` end with 1 when they found warnings and nothing worse.
 //!
-//! `lapstrake run` ends with the status of the process it ran, 125 for its own errors.
+//! `lapstrake run` ends with the status of the process it ran; 127 when the image has no such program,
+//! 126 when it cannot be executed, 125 for every other error.
 
 use std::process::ExitCode;
 

@@ -7,6 +7,8 @@ mod call;
 mod check;
 mod checks;
 mod deliver;
+mod depfile;
+mod du;
 mod exit;
 mod files;
 mod granted;
@@ -30,11 +32,13 @@ mod report;
 mod rmi;
 mod run;
 mod save;
+mod shown;
 mod signals;
 mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod values;
 
 use std::io::Write as _;
@@ -49,9 +53,6 @@ use crate::config::Config;
 use crate::fetch::{self, Network};
 use crate::registry::{Registries, Settings};
 use crate::store::Store;
-
-/// What `lapstrake run` ends with when the process could not be started, as docker does.
-const RUN_ERROR: u8 = 125;
 
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
@@ -95,6 +96,7 @@ enum Command {
     Load(load::Args),
     Save(save::Args),
     Import(import::Args),
+    Du(du::Args),
     Prune(prune::Args),
     Check(check::Args),
     Parse(parse::Args),
@@ -149,7 +151,9 @@ impl App {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            // The tip is to pass the flag behind `--`, as a context or an image: nobody means that.
+            error.remove(clap::error::ContextKind::Suggested);
             let code = if error.use_stderr() {
                 exit::Class::Usage.code()
             } else {
@@ -164,7 +168,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             report::tell(&error);
             match cli.command {
-                Command::Run(_) => ExitCode::from(RUN_ERROR),
+                Command::Run(_) => ExitCode::from(run::exit_code(&error)),
                 _ => report::classify(&error).into(),
             }
         }
@@ -187,7 +191,10 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Load(args) => load::run(args, &app.images()?, out)?,
         Command::Save(args) => save::run(args, &app.images()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Prune(args) => prune::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Prune(args) => {
+            prune::run(args, &|| app.open_store(&app.enter()?), out)?;
+        }
         Command::Check(args) => code = check::run(args, out)?,
         Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,

@@ -1,7 +1,8 @@
 //! `lapstrake run`: a process in the sandbox of a build step, over an image.
 
+use std::io;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,11 +12,15 @@ use runtime::{BindSource, Exit, Mount, RunSpec, Stdin, View, Workspace};
 use super::build_args::NetworkArg;
 use super::exit::UsageError;
 use super::{App, signals, values};
+use crate::build;
 use crate::image::{ImageConfig, Platform};
-use crate::layer::LayerStack;
-use crate::rootfs::{RootDir, resolve_user};
+use crate::layer::{LayerStack, Meta, Target};
+use crate::rootfs::{RootDir, RootPath, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
 use crate::transfer::{self, PullOptions, PullPolicy};
+
+/// What an error of `lapstrake run` itself ends with.
+const ERROR: u8 = 125;
 
 /// Run a command in an image
 #[derive(Args, Debug)]
@@ -78,6 +83,7 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
     let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
+    make_workdir(&workspace, &stack, &entered.ids, &spec.cwd)?;
     let child = runtime::spawn(&workspace, spec, stdout, stderr)?;
     let handle = child.kill_handle();
     let signal = signals::on_signal(move |_| handle.kill())?;
@@ -91,6 +97,29 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
         Exit::Code(status) => u8::try_from(status).unwrap_or(255),
         Exit::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
     })
+}
+
+/// What `lapstrake run` ends with when its process did not start, as docker does: as a shell would
+/// if the program is missing or cannot be executed.
+pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(runtime::Error::Exec(error)) => u8::try_from(error.exit_code()).unwrap_or(ERROR),
+        _ => ERROR,
+    }
+}
+
+/// A working directory that the image lacks is made, as docker does.
+fn make_workdir(
+    workspace: &Workspace,
+    stack: &LayerStack,
+    ids: &runtime::IdMap,
+    path: &Path,
+) -> Result<()> {
+    let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
+    let lower = |path: &RootPath| stack.attr(path).map_err(io::Error::other);
+    let mut target = Target::new(root, ids).with_lower(&lower);
+    build::make_dirs(&mut target, &RootPath::new(path), &Meta::root_owned(0o755))
+        .with_context(|| format!("cannot make the working directory {}", path.display()))
 }
 
 fn find(args: &RunArgs, app: &App, store: &Store) -> Result<StoredImage> {
@@ -119,7 +148,7 @@ fn spec(
     args: &RunArgs,
     config: &ImageConfig,
     stack: &LayerStack,
-    scratch: &std::path::Path,
+    scratch: &Path,
 ) -> Result<RunSpec> {
     let config = &config.config;
     let view = View::overlay(&stack.lowers(), scratch)?;

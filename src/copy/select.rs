@@ -176,6 +176,9 @@ impl<'s> Selector<'s> {
         };
         let is_dir = is_directory(&stat);
         if real != *path {
+            if let Some(inputs) = self.source.inputs {
+                inputs.add_links(self.source.root, path);
+            }
             let linked = self.filter().verdict(path);
             if linked.excluded && linked.prune {
                 return Ok(None);
@@ -444,6 +447,15 @@ impl Entry {
             }
             _ => Kind::Device,
         };
+        if let Some(inputs) = source.inputs {
+            match kind {
+                Kind::File | Kind::Empty => {
+                    inputs.add_file(&path, (stat.st_mtime, stat.st_mtime_nsec));
+                }
+                Kind::Symlink(_) => inputs.add_link(&path),
+                _ => {}
+            }
+        }
         let entry = Entry {
             path,
             relative,

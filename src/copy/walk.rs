@@ -10,7 +10,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, statat};
 
 use super::contents::on_all_cores;
 use super::select::{Entry, Kind, failed, is_directory};
@@ -191,6 +191,10 @@ pub(super) fn names(
     dir: &OwnedFd,
 ) -> Result<Vec<OsString>, CopyError> {
     let list = || -> io::Result<Vec<OsString>> {
+        if let Some(inputs) = source.inputs {
+            let stat = fstat(dir)?;
+            inputs.add_directory(path, (stat.st_mtime, stat.st_mtime_nsec));
+        }
         let mut names = Vec::new();
         let mut room = [MaybeUninit::uninit(); NAMES];
         let mut entries = RawDir::new(dir, &mut room);

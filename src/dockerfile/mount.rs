@@ -253,7 +253,7 @@ impl MountFlag {
             "env" => mount.env = text(),
             "uid" => mount.uid = Some(self.number(key, value, 10)?),
             "gid" => mount.gid = Some(self.number(key, value, 10)?),
-            "mode" => mount.mode = Some(self.number(key, value, 8)?),
+            "mode" => mount.mode = Some(self.mode(value)?),
             "size" => mount.size = Some(self.size(value)?),
             "sharing" => {
                 mount.sharing = match value.to_ascii_lowercase().as_str() {
@@ -293,13 +293,27 @@ impl MountFlag {
             .map_err(|_| self.error(format!("mount option {key} must be {kind}, not {value:?}")))
     }
 
+    fn mode(&self, value: &str) -> Result<u32, Diagnostic> {
+        let mode = self.number("mode", value, 8)?;
+        if mode > 0o7777 {
+            let message = format!("mount option mode must be at most 7777, not {value:?}");
+            return Err(self.error(message));
+        }
+        Ok(mode)
+    }
+
     fn size(&self, value: &str) -> Result<u64, Diagnostic> {
-        parse_size(value).ok_or_else(|| {
+        let size = parse_size(value).ok_or_else(|| {
             self.error(format!(
                 "mount option size must be a number of bytes, not {value:?}"
             ))
             .hint("k, m, g and t may follow the number")
-        })
+        })?;
+        if i64::try_from(size).is_err() {
+            let message = format!("mount option size must be below 8 exbibytes, not {value:?}");
+            return Err(self.error(message));
+        }
+        Ok(size)
     }
 
     fn check_target(&self, mount: &Mount) -> Result<(), Diagnostic> {
@@ -445,6 +459,8 @@ mod tests {
                 "not allowed for type tmpfs",
             ),
             ("type=cache,target=/a,mode=9", "octal"),
+            ("type=cache,target=/a,mode=77777", "at most 7777"),
+            ("type=tmpfs,target=/a,size=99999999999.5t", "exbibytes"),
             (
                 "type=cache,target=/a,sharing=x",
                 "shared, private or locked",

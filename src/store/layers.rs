@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::At;
 use super::files::{is_settled, random, read_record};
+use super::uses::{Place, note_use};
 use super::{Store, StoreError, remove_tree};
 use crate::image::Digest;
 
@@ -142,6 +143,7 @@ impl Store {
         meta: &LayerMeta,
     ) -> Result<LayerRecord, StoreError> {
         let dir = self.layer_path(&meta.id)?;
+        self.hold(Place::layer(&self.inner.map, &meta.id))?;
         let file = MetaFile {
             meta: meta.clone(),
             boot: self.inner.boot.clone(),
@@ -166,6 +168,7 @@ impl Store {
 
     fn published(&self, dir: PathBuf, meta: &LayerMeta) -> LayerRecord {
         self.fresh().layers.insert(meta.id.clone());
+        self.own().written.push(dir.clone());
         LayerRecord {
             dir,
             meta: meta.clone(),
@@ -198,6 +201,7 @@ impl Store {
     /// For an id that is none, and when the disk fails.
     pub fn layer(&self, id: &str) -> Result<Option<LayerRecord>, StoreError> {
         let dir = self.layer_path(id)?;
+        self.hold(Place::layer(&self.inner.map, id))?;
         let path = dir.join("meta.json");
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -213,6 +217,7 @@ impl Store {
             }
             self.fresh().layers.insert(id.to_owned());
         }
+        note_use(&path, &metadata);
         Ok((meta.id == id).then_some(LayerRecord { dir, meta }))
     }
 

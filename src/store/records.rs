@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{Sync, read_limited, read_record};
 use super::layers::checked_id;
+use super::uses::note_use_of;
 use super::{Store, StoreError};
 use crate::image::Digest;
 
@@ -16,6 +17,9 @@ pub struct StepRecord {
     pub layer: Option<String>,
     /// The fields the key was made of, in order, so that a miss can be explained.
     pub fields: Vec<(String, String)>,
+    /// The layers of steps on which it was made, lowest first: they are used whenever it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub below: Vec<String>,
 }
 
 /// What is known of a layer's tar.
@@ -97,7 +101,10 @@ impl Store {
             return Ok(None);
         };
         let usable = match &record.layer {
-            None => true,
+            None => {
+                note_use_of(&self.step_path(key));
+                true
+            }
             Some(id) if checked_id(id).is_ok() => self.layer(id)?.is_some(),
             Some(_) => false,
         };
@@ -121,7 +128,9 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn file_digests(&self, context: (u64, u64)) -> Result<Vec<u8>, StoreError> {
-        match read_limited(&self.file_digests_path(context)) {
+        let path = self.file_digests_path(context);
+        note_use_of(&path);
+        match read_limited(&path) {
             Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
             bytes => Ok(bytes?.unwrap_or_default()),
         }

@@ -79,6 +79,7 @@ fn bring(
     let platform = &options.platform;
     if options.policy != PullPolicy::Always {
         if let Some(image) = present(store, name, platform)? {
+            store.note_image_use(&image.target.digest);
             return Ok(image);
         }
         if options.policy == PullPolicy::Never {

@@ -64,6 +64,9 @@ fn check(c: &Context) -> Outcome {
         .fails(2, &["explain", "outline"]);
     c.run(&["build", "--call=check", "--check", "context"])
         .fails(2, &["--call"]);
+    let wrong = "BUILDKIT_DOCKERFILE_CHECK=nonsense";
+    c.run(&["build", "--check", "--build-arg", wrong, "context"])
+        .fails(2, &["BUILDKIT_DOCKERFILE_CHECK", "nonsense"]);
     Outcome::Passed
 }
 

@@ -10,9 +10,11 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod explain;
 mod files;
 mod granted;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
@@ -21,6 +23,7 @@ mod repositories;
 mod sections;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -43,6 +46,8 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
@@ -53,6 +58,7 @@ fn cases() -> Vec<Case> {
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,

@@ -232,7 +232,11 @@ fn flags(c: &Context) -> Outcome {
         .fails(2, &["--password-stdin needs --username"]);
     c.run(&["import", "none"]).fails(2, &["cannot open none"]);
     c.run(&["frobnicate"]).fails(2, &["frobnicate"]);
-    c.run(&["run", "--no-such", "x"]).fails(2, &["--no-such"]);
+    let unknown = c.run(&["run", "--no-such", "x"]);
+    let unknown = unknown.fails(2, &["--no-such"]);
+    assert!(!unknown.err.contains("tip:"), "{}", unknown.err);
+    c.run(&["build", "--no-cach", "."])
+        .fails(2, &["similar", "--no-cache"]);
     Outcome::Passed
 }
 

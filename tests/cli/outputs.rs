@@ -114,6 +114,13 @@ fn commands(c: &Context) -> Outcome {
     );
     run(&["img", "exit 7"]).fails(7, &[]);
     run(&["img", "kill -9 $$"]).fails(137, &[]);
+    let missing = ["--entrypoint", "/no/such", "img"];
+    run(&missing).fails(127, &["/no/such", "no such program"]);
+    run(&["--entrypoint", "/etc", "img"]).fails(126, &["/etc"]);
+    run(&["no.such.invalid/image"]).fails(125, &["no.such.invalid"]);
+    let made = run(&["-w", "/new/deep", "img", "pwd; ls -ld . | cut -c1-10"]);
+    assert_eq!(made.ok().out, "/new/deep\ndrwxr-xr-x\n");
+    run(&["-w", "/bin/sh", "img", "pwd"]).fails(125, &["/bin/sh"]);
     let volume = format!("{}:/in:ro", c.path("shared").display());
     assert_eq!(
         run(&["-v", &volume, "img", "cat /in; echo x >/in || echo refused"])

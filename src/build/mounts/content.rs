@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::MountError;
-use crate::build::content;
 use crate::build::copy::Origin;
 use crate::build::stage::Stage;
+use crate::build::{content, explain};
 use crate::copy::{CopyOptions, Selection, Tree, select_path};
 use crate::image::Digest;
 use crate::rootfs::RootPath;
@@ -44,5 +44,5 @@ pub(super) fn of_selection(
 ) -> Result<Digest> {
     let lower = |path: &RootPath| origin.attr(path);
     let (source, options) = (origin.source(&lower), CopyOptions::default());
-    Ok(selection.digest(&source, &options, &stage.shared.files)?)
+    explain::content_digest(stage, selection, &source, &options)
 }
