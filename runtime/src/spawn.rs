@@ -99,6 +99,15 @@ impl Child {
         self.handle.clone()
     }
 
+    /// The process id of its init, as this process sees it, while it lives: all its processes are
+    /// below that one.
+    pub fn pid(&self) -> Option<u32> {
+        let fd = self.handle.shared.pidfd.as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        pid.trim().parse().ok()
+    }
+
     /// Ends every process of the sandbox.
     pub fn kill(&self) {
         self.handle.kill();

@@ -1,6 +1,5 @@
 //! One stage, from its base to its last step.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,17 +9,23 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
+use super::inflight::Turn;
+use super::jobs::Permit;
+use super::lazy::LazyLayer;
 use super::scheduler::Shared;
+use super::slot::Abandoned;
 use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
-use crate::layer::{Attr, Attributes, Layer, LayerStack, seal};
+use crate::layer::{Attributes, Layer, LayerStack, seal};
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
-use crate::rootfs::{RootDir, RootPath};
+use crate::rootfs::RootDir;
 use crate::store::{LayerMeta, Staging, StepRecord, Store};
 
+/// The field of a key that stands for what is below; a linked copy has none.
+const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
 const CREATED: &str = "created";
 
@@ -31,7 +36,6 @@ pub(super) type Finished = Arc<StageResult>;
 pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
-    pub(super) stack: LayerStack,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -137,7 +141,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
-                    stack: parent.stack.clone(),
                     chain: parent.chain.clone(),
                 }
             }
@@ -150,7 +153,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
-                    stack: base.stack.clone(),
                     chain: base.digest.clone(),
                 }
             }
@@ -194,7 +196,6 @@ impl StageResult {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
-            stack: LayerStack::default(),
             chain: Digest::of(b"scratch"),
         }
     }
@@ -228,8 +229,9 @@ impl<'a> Stage<'a> {
         self.result.state.declared_args()
     }
 
-    pub(super) fn stack(&self) -> &LayerStack {
-        &self.result.stack
+    /// The layers so far, on top of each other; those that are not here are brought.
+    pub(super) fn stack(&self) -> Result<LayerStack> {
+        self.shared.env.stack(&self.result.layers)
     }
 
     pub(super) fn layers(&self) -> &[BuiltLayer] {
@@ -241,9 +243,10 @@ impl<'a> Stage<'a> {
         self.result.state.config()
     }
 
-    /// The metadata that the disk under the stage so far does not hold.
-    pub(super) fn lower(&self) -> impl Fn(&RootPath) -> io::Result<Option<Attr>> + '_ {
-        |path| self.result.stack.attr(path).map_err(io::Error::other)
+    /// The right to compute, waited for.
+    pub(super) fn permit(&self) -> Result<Permit<'a>> {
+        let env = self.shared.env;
+        Ok(env.jobs.take(env.cancel)?)
     }
 
     pub(super) fn chain(&self) -> &str {
@@ -279,6 +282,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Finds the layer under `key` or has it made, and puts it on the stage.
+    ///
+    /// In this order: an equal step of this build, which is waited for; an earlier build's result;
+    /// `execute`.
     pub(super) fn layer_step(
         &mut self,
         name: &str,
@@ -287,52 +293,89 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let mut shown = self.shared.env.progress.start(name);
-        let found = self.cached(&key)?;
-        match &found {
-            Some(_) => self.log_hit(name, &key),
-            None => shown.missed(self.log_miss(name, &key)?),
-        }
-        let built = match found {
-            Some(found) => {
-                shown.finish(Outcome::Cached);
-                found
-            }
-            None => match execute(self, &shown) {
-                Ok(built) => {
-                    self.remember(&key, &built.layer)?;
-                    self.log_done();
-                    shown.finish(Outcome::Done);
-                    built
-                }
-                Err(error) => {
-                    let cancelled = self.shared.env.cancel.why().is_some();
-                    shown.finish(if cancelled {
-                        Outcome::Cancelled
-                    } else {
-                        Outcome::Failed
-                    });
-                    self.shared.env.cancel.check()?;
-                    return Err(error);
-                }
-            },
+        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        let found = match turn {
+            Turn::Theirs(slot) => slot
+                .wait()
+                .inspect(|_| self.log_hit(name, &key))
+                .map(|built| (built.on_others(), Outcome::Cached))
+                .map_err(Into::into),
+            Turn::Mine(duty) => self
+                .make(name, &key, &mut shown, execute)
+                .inspect(|(built, _)| duty.fulfil(built.clone())),
         };
-        self.result.stack.push(built.layer.clone());
+        let (built, outcome) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let cancelled = self.shared.env.cancel.why().is_some() || error.is::<Abandoned>();
+                shown.finish(match cancelled {
+                    true => Outcome::Cancelled,
+                    false => Outcome::Failed,
+                });
+                self.shared.env.cancel.check()?;
+                return Err(error);
+            }
+        };
+        shown.finish(outcome);
         self.result.layers.push(built);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
     }
 
+    /// An earlier build's layer, else what `execute` makes.
+    fn make(
+        &self,
+        name: &str,
+        key: &StepKey,
+        shown: &mut Step,
+        execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
+    ) -> Result<(BuiltLayer, Outcome)> {
+        if let Some(found) = self.cached(key)? {
+            self.log_hit(name, key);
+            return Ok((found, Outcome::Cached));
+        }
+        shown.missed(self.log_miss(name, key)?);
+        let built = execute(self, shown)?;
+        let built = self.remember(key, built)?;
+        self.log_done();
+        Ok((built, Outcome::Done))
+    }
+
+    /// What an earlier build made under `key`. The layers below it need not be here.
     fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
         if self.no_cache {
             return Ok(None);
         }
-        let Some(record) = self.store().step(&key.digest)? else {
+        match self.store().record(&key.digest)? {
+            Some(record) if self.serves(key, &record) => self.built(&record),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether what is remembered under `key` was made on the very layers that are below. A step
+    /// that is run again may give something else, and what was made on its earlier result belongs to
+    /// that: together they would be what no run of the Dockerfile has ever given.
+    fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
+        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
+        !is_bound
+            || record
+                .below
+                .as_ref()
+                .is_none_or(|below| *below == self.below())
+    }
+
+    /// The layers of steps so far.
+    fn below(&self) -> Vec<String> {
+        let layers = self.result.layers.iter();
+        let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+        steps.map(|built| built.layer.id().to_owned()).collect()
+    }
+
+    fn built(&self, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+        let Some(id) = &record.layer else {
             return Ok(None);
         };
-        let Some(id) = record.layer else {
-            return Ok(None);
-        };
-        let Some(found) = self.store().layer(&id)? else {
+        let Some(found) = self.store().layer(id)? else {
             return Ok(None);
         };
         let Some(created) = found.meta.notes.get(CREATED) else {
@@ -342,21 +385,31 @@ impl<'a> Stage<'a> {
             created: created.clone(),
         };
         Ok(Some(BuiltLayer {
-            layer: Layer::open(&id, &found.dir)?,
+            layer: LazyLayer::stored(&found),
             origin,
         }))
     }
 
-    fn remember(&self, key: &StepKey, layer: &Layer) -> Result<()> {
-        let layer = Some(layer.id().to_owned());
-        let steps = self.result.layers.iter();
-        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+    /// Remembers what was made under `key`; gives the layer to go on with, which is that of another
+    /// build if that was faster.
+    fn remember(&self, key: &StepKey, built: BuiltLayer) -> Result<BuiltLayer> {
         let record = StepRecord {
-            layer,
+            layer: Some(built.layer.id().to_owned()),
             fields: key.fields.clone(),
-            below: steps.map(|built| built.layer.id().to_owned()).collect(),
+            below: Some(self.below()),
         };
-        Ok(self.store().put_step(&key.digest, &record)?)
+        if !self.no_cache {
+            let serves = |theirs: &StepRecord| self.serves(key, theirs);
+            let theirs = self.store().put_step_once(&key.digest, &record, serves)?;
+            let Some(theirs) = theirs else {
+                return Ok(built);
+            };
+            if let Some(theirs) = self.built(&theirs)? {
+                return Ok(theirs);
+            }
+        }
+        self.store().put_step(&key.digest, &record)?;
+        Ok(built)
     }
 
     /// Publishes what a step wrote into `upper`, a directory of `staging`, as a layer over the
@@ -367,7 +420,7 @@ impl<'a> Stage<'a> {
         upper: &Path,
         recorded: Attributes,
     ) -> Result<BuiltLayer> {
-        self.commit_over(self.stack(), staging, upper, recorded)
+        self.commit_over(&self.stack()?, staging, upper, recorded)
     }
 
     /// The same for a layer that knows of `below` only.
@@ -389,14 +442,14 @@ impl<'a> Stage<'a> {
         let published = self.store().publish_layer(staging, &meta)?;
         let layer = Layer::open(&meta.id, &published.dir)?;
         Ok(BuiltLayer {
-            layer,
+            layer: LazyLayer::made(layer),
             origin: Origin::Step { created },
         })
     }
 
     /// The stage so far, to read from. `staging` lends a directory for the mount.
     pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
-        let view = View::overlay(&self.stack().lowers(), staging.path())?;
+        let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
 }

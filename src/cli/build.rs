@@ -19,13 +19,15 @@ use super::shown::Shown;
 use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
 use crate::build::{
-    self, Cancel, Environment, Fetching, NamedFiles, Secret, SeenBases, Settings, StepLog, Why,
+    self, Cancel, Environment, Fetching, Jobs, NamedFiles, Secret, SeenBases, Settings, StepLog,
+    Why,
 };
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::lint::{CheckOptions, OPTIONS_ARG};
 use crate::plan::{NamedContext, Plan, PlanOptions, masked};
 use crate::progress::Progress;
+use crate::transfer::Bringing;
 
 /// The agent of `--ssh` that git is given.
 const DEFAULT_AGENT: &str = "default";
@@ -127,6 +129,7 @@ fn build(
         None => read(&source)?,
     };
     let registries = app.registries()?;
+    let _ended = cancel.on_cancel(registries.ender());
     let seen = SeenBases::default();
     let checks = Checks {
         source: &source,
@@ -143,6 +146,8 @@ fn build(
     let env = Environment {
         store: &store,
         remote: &registries,
+        bringing: &Bringing::default(),
+        jobs: &Jobs::new(jobs(args)),
         fetching: &fetching,
         ids: &entered.ids,
         context: &context,
@@ -235,6 +240,12 @@ fn result(delivered: &Delivered) -> Value {
         value["image.name"] = json!(names.join(","));
     }
     value
+}
+
+/// `--jobs`, else the cores that this process may use.
+fn jobs(args: &BuildArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.jobs.map_or_else(cores, usize::from)
 }
 
 /// The log of the steps of builds of this context with this Dockerfile, as the user names them.

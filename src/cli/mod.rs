@@ -189,7 +189,7 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Tag(args) => tag::run(args, &app.images()?)?,
         Command::Rmi(args) => rmi::run(args, &app.images()?, out)?,
         Command::Load(args) => load::run(args, &app.images()?, out)?,
-        Command::Save(args) => save::run(args, &app.images()?, out)?,
+        Command::Save(args) => save::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
         Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
         Command::Prune(args) => {

@@ -296,7 +296,7 @@ fn transfer_class(error: &TransferError) -> Option<Class> {
         TransferError::NotHere { .. } | TransferError::Archive { .. } => Some(Class::Usage),
         TransferError::Import { .. } | TransferError::Read { .. } => Some(Class::Usage),
         TransferError::Manifest { .. } | TransferError::DiffId { .. } => Some(Class::Network),
-        TransferError::Layer { .. } | TransferError::Store(_) => None,
+        TransferError::Layer { .. } | TransferError::Store(_) | TransferError::Stopped => None,
     }
 }
 

@@ -16,6 +16,9 @@ use super::{Store, StoreError};
 /// No file of ours is larger; a larger one is none of ours.
 pub(super) const LIMIT: u64 = 32 << 20;
 
+/// A file of ours has seldom more bytes.
+const USUAL: usize = 8 << 10;
+
 /// Whether a file has to be on the disk before it gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
@@ -142,9 +145,8 @@ pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::at("open", path, error)),
     };
-    // A byte more than there should be, so that the end is seen without asking for room.
-    let size = file.metadata().at("examine", path)?.len().min(LIMIT) as usize;
-    let mut bytes = Vec::with_capacity(size + 1);
+    // Most are smaller: one read, and one that finds the end.
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .at("read", path)?;

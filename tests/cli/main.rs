@@ -13,11 +13,14 @@ mod contexts;
 mod explain;
 mod files;
 mod granted;
+mod jobs;
+mod lazy;
 mod lint;
 mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod registry;
 mod remote;
 mod repositories;
 mod sections;
@@ -52,6 +55,8 @@ fn cases() -> Vec<Case> {
         contexts::CASES,
         outputs::CASES,
         remote::CASES,
+        lazy::CASES,
+        jobs::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,
