@@ -44,7 +44,7 @@ struct Inner {
 #[derive(Debug)]
 enum Place {
     Stored(PathBuf),
-    Sourced(SourcedLayer),
+    Sourced(Box<SourcedLayer>),
 }
 
 impl LazyLayer {
@@ -64,7 +64,7 @@ impl LazyLayer {
 
     /// A layer that is here or can be had.
     pub fn sourced(layer: SourcedLayer) -> Self {
-        Self::new(layer.id(), Place::Sourced(layer))
+        Self::new(layer.id(), Place::Sourced(Box::new(layer)))
     }
 
     fn new(id: String, place: Place) -> Self {
@@ -97,7 +97,7 @@ impl LazyLayer {
     fn on_others(&self) -> Self {
         match &self.0.place {
             Place::Stored(_) => self.clone(),
-            Place::Sourced(layer) => Self::sourced(layer.clone()),
+            Place::Sourced(layer) => Self::sourced(layer.as_ref().clone()),
         }
     }
 }
@@ -164,7 +164,7 @@ impl Environment<'_> {
                 && built.layer.0.opened.get().is_none()
                 && self.store.layer_by_diff_id(&layer.diff_id)?.is_none()
             {
-                missing.push(layer.clone());
+                missing.push(layer.as_ref().clone());
             }
         }
         if missing.is_empty() {
