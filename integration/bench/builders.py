@@ -110,7 +110,7 @@ class Buildah:
 
 
 class Docker:
-    name, title, slow = "docker", "BuildKit", 30
+    name, title, slow = "docker", "BuildKit", 10
 
     def __init__(self, user, mirror, place, host):
         self.user, self.host = user, host

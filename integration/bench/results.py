@@ -59,9 +59,10 @@ def machine(place):
             f"stores on {done.stdout.strip() or 'an unknown file system'}")
 
 
-def page(table, limits, times, versions, place, seconds):
+def page(table, limits, times, versions, place, seconds, load):
+    """The whole as Markdown; `load` is how many processes wanted a core, on average, in the minute before."""
     listed = "\n".join(f"- {line}" for line in versions)
-    rows = "\n".join(f"| {name} | {text} |" for name, text in limits)
+    plain = "\n".join(["\n| plain programs, the same run | |\n|---|---|", *(f"| {name} | {text} |" for name, text in limits), ""])
     return (f"# Results\n\nMade by `make bench BENCH=--write` on {datetime.date.today()}, in {seconds / 60:.0f} minutes: "
-            f"{machine(place)}.\n\n{listed}\n\n{table}\n\n{ABOUT.format(times=times)}\n\n"
-            f"| plain programs, the same run | |\n|---|---|\n{rows}\n")
+            f"{machine(place)}; load at the start {load:.2f}.\n\n{listed}\n\n{table}\n\n{ABOUT.format(times=times)}\n"
+            f"{plain if limits else ''}")

@@ -92,7 +92,7 @@ fn answer<T: std::fmt::Display>(
     let record = StepRecord {
         layer: Some(top.layer.id().to_owned()),
         fields: vec![(kind.to_owned(), answer.to_string())],
-        below: Vec::new(),
+        below: None,
     };
     store.put_step(&key, &record)?;
     Ok(answer)

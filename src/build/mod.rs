@@ -9,11 +9,11 @@
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
 //! * `mounts`: what a RUN mounts
+//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `lazy`: layers that are brought when their files are needed
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
 //! * `ahead`: layers that come while a stage waits for another one
 //! * `inflight`: equal steps are executed once
-//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network

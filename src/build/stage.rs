@@ -24,6 +24,8 @@ use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
 use crate::store::{LayerMeta, Staging, StepRecord, Store};
 
+/// The field of a key that stands for what is below; a linked copy has none.
+const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
 const CREATED: &str = "created";
 
@@ -291,14 +293,12 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let mut shown = self.shared.env.progress.start(name);
-        let turn = (key.digest.clone(), self.no_cache);
-        let found = match self.shared.running.turn(turn) {
+        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        let found = match turn {
             Turn::Theirs(slot) => slot
                 .wait()
-                .map(|built| {
-                    self.log_hit(name, &key);
-                    (built.on_others(), Outcome::Cached)
-                })
+                .inspect(|_| self.log_hit(name, &key))
+                .map(|built| (built.on_others(), Outcome::Cached))
                 .map_err(Into::into),
             Turn::Mine(duty) => self
                 .make(name, &key, &mut shown, execute)
@@ -337,7 +337,7 @@ impl<'a> Stage<'a> {
         shown.missed(self.log_miss(name, key)?);
         self.shared.executing.begins();
         let built = execute(self, shown)?;
-        self.remember(key, &built.layer)?;
+        let built = self.remember(key, built)?;
         self.log_done();
         Ok((built, Outcome::Done))
     }
@@ -347,13 +347,36 @@ impl<'a> Stage<'a> {
         if self.no_cache {
             return Ok(None);
         }
-        let Some(record) = self.store().record(&key.digest)? else {
+        match self.store().record(&key.digest)? {
+            Some(record) if self.serves(key, &record) => self.built(&record),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether what is remembered under `key` was made on the very layers that are below. A step
+    /// that is run again may give something else, and what was made on its earlier result belongs to
+    /// that: together they would be what no run of the Dockerfile has ever given.
+    fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
+        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
+        !is_bound
+            || record
+                .below
+                .as_ref()
+                .is_none_or(|below| *below == self.below())
+    }
+
+    /// The layers of steps so far.
+    fn below(&self) -> Vec<String> {
+        let layers = self.result.layers.iter();
+        let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+        steps.map(|built| built.layer.id().to_owned()).collect()
+    }
+
+    fn built(&self, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+        let Some(id) = &record.layer else {
             return Ok(None);
         };
-        let Some(id) = record.layer else {
-            return Ok(None);
-        };
-        let Some(found) = self.store().layer(&id)? else {
+        let Some(found) = self.store().layer(id)? else {
             return Ok(None);
         };
         let Some(created) = found.meta.notes.get(CREATED) else {
@@ -368,16 +391,26 @@ impl<'a> Stage<'a> {
         }))
     }
 
-    fn remember(&self, key: &StepKey, layer: &LazyLayer) -> Result<()> {
-        let layer = Some(layer.id().to_owned());
-        let steps = self.result.layers.iter();
-        let steps = steps.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+    /// Remembers what was made under `key`; gives the layer to go on with, which is that of another
+    /// build if that was faster.
+    fn remember(&self, key: &StepKey, built: BuiltLayer) -> Result<BuiltLayer> {
         let record = StepRecord {
-            layer,
+            layer: Some(built.layer.id().to_owned()),
             fields: key.fields.clone(),
-            below: steps.map(|built| built.layer.id().to_owned()).collect(),
+            below: Some(self.below()),
         };
-        Ok(self.store().put_step(&key.digest, &record)?)
+        if !self.no_cache {
+            let serves = |theirs: &StepRecord| self.serves(key, theirs);
+            let theirs = self.store().put_step_once(&key.digest, &record, serves)?;
+            let Some(theirs) = theirs else {
+                return Ok(built);
+            };
+            if let Some(theirs) = self.built(&theirs)? {
+                return Ok(theirs);
+            }
+        }
+        self.store().put_step(&key.digest, &record)?;
+        Ok(built)
     }
 
     /// Publishes what a step wrote into `upper`, a directory of `staging`, as a layer over the

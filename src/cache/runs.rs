@@ -94,10 +94,22 @@ impl Runs {
         bytes
     }
 
-    /// The stage of this name, else the one at this place that has another name.
-    pub fn stage(&self, label: &str, index: usize) -> Option<&StageRuns> {
-        let by = |is: &dyn Fn(&StageRuns) -> bool| self.stages.iter().find(|stage| is(stage));
-        by(&|stage| stage.label == label).or_else(|| by(&|stage| stage.index == index))
+    /// The stage of this name. Of one that has none, or a new one, that which has most of these texts,
+    /// else the one at this place.
+    pub fn stage(&self, label: &str, index: usize, texts: &[String]) -> Option<&StageRuns> {
+        let named = self.stages.iter().find(|stage| stage.label == label);
+        if named.is_some() && !is_by_place(label) {
+            return named;
+        }
+        let is_candidate = |stage: &&StageRuns| named.is_none() || is_by_place(&stage.label);
+        let likeness = |stage: &&StageRuns| {
+            let same = stage.steps.iter().filter(|step| texts.contains(&step.text));
+            (same.count(), stage.label == label, stage.index == index)
+        };
+        let candidates = self.stages.iter().filter(is_candidate);
+        // Of equals the first, that of the last build.
+        let best = candidates.rev().max_by_key(likeness)?;
+        (likeness(&best) > (0, false, false)).then_some(best)
     }
 
     /// Puts the stages of a build before those that are known; what it built anew is dropped, and a
@@ -108,6 +120,12 @@ impl Runs {
         self.stages = built;
         self.stages.extend(others.into_iter().take(OTHER_STAGES));
     }
+}
+
+/// Whether the name only tells where a stage stands.
+fn is_by_place(label: &str) -> bool {
+    let number = label.strip_prefix("stage-");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// For each text of `new` the place in `old` of the step that it was: the same text in the longest
@@ -282,9 +300,9 @@ mod tests {
         runs.put(vec![stage("a", 0), stage("c", 1)]);
         let labels: Vec<&str> = runs.stages.iter().map(|stage| &*stage.label).collect();
         assert_eq!(labels, ["a", "c", "b"]);
-        assert_eq!(runs.stage("b", 0).unwrap().label, "b");
-        assert_eq!(runs.stage("new", 1).unwrap().label, "c");
-        assert_eq!(runs.stage("new", 7), None);
+        assert_eq!(runs.stage("b", 0, &[]).unwrap().label, "b");
+        assert_eq!(runs.stage("new", 1, &[]).unwrap().label, "c");
+        assert_eq!(runs.stage("new", 7, &[]), None);
         let bytes = runs.to_bytes("abc");
         assert_eq!(Runs::from_bytes(&bytes), runs);
         assert!(Runs::is_of(&bytes, "abc"));
@@ -296,6 +314,41 @@ mod tests {
             b"{}",
         ] {
             assert_eq!(Runs::from_bytes(damaged), Runs::default());
+        }
+    }
+
+    #[test]
+    fn a_stage_is_found_by_its_name_or_else_by_its_steps() {
+        let stage = |label: &str, index, text: &str| StageRuns {
+            label: label.into(),
+            index,
+            args: Vec::new(),
+            steps: vec![StepRuns {
+                text: text.into(),
+                runs: Vec::new(),
+            }],
+        };
+        let mut runs = Runs::default();
+        runs.put(vec![
+            stage("stage-0", 0, "RUN a"),
+            stage("named", 1, "RUN b"),
+            stage("stage-2", 2, "RUN c"),
+        ]);
+        for (label, index, text, expected) in [
+            ("named", 0, "RUN a", Some("named")),
+            // Another stage was put before it, or taken away.
+            ("stage-3", 3, "RUN c", Some("stage-2")),
+            ("stage-0", 0, "RUN c", Some("stage-2")),
+            ("stage-0", 0, "RUN x", Some("stage-0")),
+            // It has got another name, or one at all.
+            ("new", 7, "RUN b", Some("named")),
+            ("new", 2, "RUN a", Some("stage-0")),
+            ("new", 2, "RUN x", Some("stage-2")),
+            ("new", 7, "RUN x", None),
+        ] {
+            let found = runs.stage(label, index, &[text.to_owned()]);
+            let found = found.map(|stage| stage.label.as_str());
+            assert_eq!(found, expected, "{label} {index} {text}");
         }
     }
 

@@ -60,7 +60,7 @@ pub fn run(
     if report.in_use > 0 {
         writeln!(
             stderr,
-            "{} things are in use by running builds and were left alone",
+            "left alone, in use by running builds: {}",
             report.in_use
         )?;
     }

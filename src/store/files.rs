@@ -15,6 +15,9 @@ use super::{Store, StoreError};
 /// No file of ours is larger; a larger one is none of ours.
 pub(super) const LIMIT: u64 = 32 << 20;
 
+/// A file of ours has seldom more bytes.
+const USUAL: usize = 8 << 10;
+
 /// Whether a file has to be on the disk before it gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
@@ -141,7 +144,8 @@ pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::at("open", path, error)),
     };
-    let mut bytes = Vec::new();
+    // Most are smaller: one read, and one that finds the end.
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .at("read", path)?;

@@ -8,7 +8,8 @@
 //!   uses               a byte for every thing in the store, locked while it is used (see `uses`)
 //!   usage              what the store took when it was measured last (see `collect::limit`)
 //!   index.lock         exclusive around «read index.json, change it, write it»
-//!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable
+//!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable, and
+//!                      around «look a step up, remember it»
 //!   oci/               an OCI image layout that any OCI tool can read
 //!     index.json         one descriptor per tag; without a name when the tag has moved on
 //!     blobs/sha256/HEX   mode 0444: known to be on the disk; 0644: not yet (see below)

@@ -17,9 +17,10 @@ pub struct StepRecord {
     pub layer: Option<String>,
     /// The fields the key was made of, in order, so that a miss can be explained.
     pub fields: Vec<(String, String)>,
-    /// The layers of steps on which it was made, lowest first: they are used whenever it is.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub below: Vec<String>,
+    /// The layers of steps on which it was made, lowest first: they are used whenever it is. None
+    /// where that is not known, as of what another machine has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<Vec<String>>,
 }
 
 /// What is known of a layer's tar.
@@ -121,6 +122,25 @@ impl Store {
         note_use_of(&path);
         let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
         Ok(record.filter(is_named))
+    }
+
+    /// Remembers what a step key led to, unless something is remembered that `serves` as well: then
+    /// that is given back, so that builds side by side go on with one and the same layer.
+    ///
+    /// # Errors
+    /// As [`Store::put_step`].
+    pub fn put_step_once(
+        &self,
+        key: &Digest,
+        record: &StepRecord,
+        serves: impl FnOnce(&StepRecord) -> bool,
+    ) -> Result<Option<StepRecord>, StoreError> {
+        let _held = self.lock_file("publish.lock")?;
+        if let Some(first) = self.step(key)?.filter(serves) {
+            return Ok(Some(first));
+        }
+        self.put_step(key, record)?;
+        Ok(None)
     }
 
     /// Remembers what a step key led to.

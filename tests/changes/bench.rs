@@ -44,7 +44,7 @@ impl Bench {
         fs::copy(BUSYBOX, root.join("bin/busybox")).unwrap();
         for name in [
             "sh", "cat", "echo", "find", "sort", "stat", "test", "readlink", "mkdir", "rm", "mv",
-            "ln", "chmod", "true", "sleep", "seq", "head",
+            "ln", "cp", "chmod", "true", "sleep", "seq", "head",
         ] {
             symlink("busybox", root.join("bin").join(name)).unwrap();
         }

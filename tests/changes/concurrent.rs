@@ -201,6 +201,76 @@ impl Running {
     }
 }
 
+/// Every run of the first step gives something else, and the others copy it. Whoever builds beside
+/// whom: what a build puts together was made together.
+#[test]
+fn layers_of_different_runs_are_never_together() {
+    let Some(bench) = Bench::new() else { return };
+    let seconds = setting("LAPSTRAKE_CHANGES_SECONDS", 12) / 2;
+    let mut random = Random::new(setting("LAPSTRAKE_CHANGES_SEED", 1));
+    bench.context(
+        "various",
+        "FROM base AS one\nRUN cat /proc/sys/kernel/random/uuid >/w/T1_; sleep 0.02\n\
+            RUN cp /w/T1_ /w/T2_; sleep 0.02\nCOPY Dockerfile /w/T3_\nRUN cp /w/T2_ /w/T4_\n\
+            FROM one\nRUN cp /w/T4_ /w/T5_\n",
+    );
+    bench.store(STORE);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut finished = 0;
+    while Instant::now() < end {
+        let builds: Vec<_> = (0..3)
+            .map(|number| {
+                let output = format!("type=tar,dest=various-{number}.tar");
+                let flags: &[&str] = match random.below(3) {
+                    0 => &["--no-cache", "-o", &output],
+                    _ => &["-o", &output],
+                };
+                let meta = format!("various-{number}.json");
+                let mut build = bench.build_command(STORE, "various", &meta, flags);
+                let child = build.stderr(Stdio::null()).spawn().unwrap();
+                let kill = random.one_in(2).then(|| random.below(300));
+                (child, kill.map(|millis| u64::try_from(millis).unwrap()))
+            })
+            .collect();
+        for (number, (mut child, kill)) in builds.into_iter().enumerate() {
+            if let Some(millis) = kill {
+                std::thread::sleep(Duration::from_millis(millis));
+                child.kill().unwrap();
+            }
+            if child.wait().unwrap().success() {
+                made_together(&bench, &format!("various-{number}.tar"));
+                finished += 1;
+            }
+        }
+    }
+    assert!(finished >= 3, "{finished}");
+    // Whatever has happened, what is remembered now is enough for the next build but one.
+    bench.build(STORE, "various", &[]);
+    let again = bench.build(STORE, "various", &["-o", "type=tar,dest=various.tar"]);
+    assert!(again.executed.is_empty(), "{}", again.err);
+    made_together(&bench, "various.tar");
+}
+
+/// Every copy in the tar is a copy of the same.
+fn made_together(bench: &Bench, tar: &str) {
+    let mut archive = tar::Archive::new(fs::File::open(bench.path(tar)).unwrap());
+    let mut seen = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().display().to_string();
+        if ["T1_", "T2_", "T4_", "T5_"]
+            .iter()
+            .any(|copy| name.ends_with(copy))
+        {
+            let mut content = String::new();
+            std::io::Read::read_to_string(&mut entry, &mut content).unwrap();
+            seen.push(content);
+        }
+    }
+    assert_eq!(seen.len(), 4);
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+}
+
 /// Steps of builds that were killed are gone, or go at once.
 fn no_step_goes_on() {
     let mark = format!("{MARK}-{}", std::process::id());

@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[
     ("one_image_whoever_builds_it", reproducible),
     ("equal_steps_of_a_build_run_once", once),
     ("a_table_that_cannot_be_kept_fails_no_build", no_table),
+    ("layers_of_two_runs_are_not_mixed", unmixed),
 ];
 
 const DOCKERFILE: &str = "FROM base\nARG A=1\nRUN echo first >/first\nCOPY a /a\nENV E=1\nRUN cat /a >/b\nCOPY c /c\nWORKDIR /w\nCMD x\n";
@@ -139,6 +140,31 @@ fn changes(c: &Context) -> Outcome {
     fs::write(c.path("rootfs/etc/passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
     c.import();
     assert_eq!(build(c, DOCKERFILE, &[]).cached(), 0, "another base");
+    Outcome::Passed
+}
+
+/// A build without the cache that goes no further than its first step leaves a new layer under an old
+/// one's key. What was made on the old one is not put on the new one.
+fn unmixed(c: &Context) -> Outcome {
+    let text = "FROM base\nRUN cat /proc/sys/kernel/random/uuid >/a\n\
+        RUN --mount=type=secret,id=s grep -q yes /run/secrets/s && cp /a /b\n\
+        COPY c /c\nCOPY --link a /d\n";
+    let with = |secret: &str, flags: &[&str]| {
+        fs::write(c.path("secret"), secret).unwrap();
+        let mut all = vec!["--secret", "id=s,src=secret", "-t", "app"];
+        all.extend(flags);
+        c.build(text, &all)
+    };
+    files(c);
+    with("yes", &[]).ok();
+    with("no", &["--no-cache"]).fails(4, &["grep -q yes"]);
+    let third = with("yes", &[]).ok();
+    // What is linked depends on nothing below.
+    assert_eq!(third.executed().len(), 2, "{}", third.err);
+    assert_eq!(third.cached(), 2, "{}", third.err);
+    let tree = |name: &str| c.run(&["run", "app", "cat", name]).ok().out;
+    assert_eq!(tree("/a"), tree("/b"));
+    assert_eq!(with("yes", &[]).ok().cached(), 4);
     Outcome::Passed
 }
 

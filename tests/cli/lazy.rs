@@ -142,7 +142,7 @@ fn changed(c: &Context) -> Outcome {
     assert_eq!(blobs(&registry.asked(&mut since)), 1, "the layer");
     let tree = read_tar(&c.path("t.tar"));
     assert_eq!((tree["two"].text(), tree["u"].text()), ("1\n", "u\n"));
-    // A layer of a step that is gone is made again; what follows it is as it was.
+    // A layer of a step that is gone is made again, and so is what was made on it.
     let mut lost = 0;
     for path in layers(c) {
         if path.join("diff/one").exists() {
@@ -152,7 +152,14 @@ fn changed(c: &Context) -> Outcome {
     }
     assert_eq!(lost, 1);
     let ran = c.build(&text("cat /one >/two"), &[]).ok();
-    assert_eq!(ran.executed(), ["RUN echo 1 >/one"]);
+    assert_eq!(
+        ran.executed(),
+        [
+            "RUN echo 1 >/one",
+            "RUN cat /one >/two",
+            "COPY --from=unused /u /u"
+        ]
+    );
     assert!(c.leftovers().is_empty());
     Outcome::Passed
 }
@@ -244,7 +251,7 @@ fn elsewhere(c: &Context) -> Outcome {
     let text = format!("FROM {base}\nCMD [\"cat\", \"/etc/group\"]\n");
     let build = || {
         c.build(&text, &["-t", "lazy"]).ok();
-        assert_eq!(layers(c), Vec::<PathBuf>::new(), "no file was needed");
+        assert!(layers(c).is_empty(), "no file was needed");
     };
     let fresh = || {
         c.run(&["prune", "-a", "-f"]).ok();

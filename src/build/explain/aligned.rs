@@ -33,7 +33,7 @@ pub(super) fn why(stage: &Stage<'_>, name: &str, key: &StepKey) -> Result<Reason
     let nothing = StageLog::default();
     let now = stages.get(&index).unwrap_or(&nothing);
     let never = Reason::new(ReasonKind::NeverBuilt);
-    let Some(was) = earlier.stage(label, index) else {
+    let Some(was) = earlier.stage(label, index, &now.texts) else {
         return Ok(never);
     };
     let aligned = Aligned::new(now, was);
@@ -128,7 +128,7 @@ impl<'a> Aligned<'a> {
     /// Why the stage begins with something else.
     fn base(&self, seen: &Seen, stages: &BTreeMap<usize, StageLog>, earlier: &Runs) -> Reason {
         if let Some((index, parent)) = self.now.parent.and_then(|at| stages.get_key_value(&at))
-            && let Some(was) = earlier.stage(&parent.label, *index)
+            && let Some(was) = earlier.stage(&parent.label, *index, &parent.texts)
             && let Some(reason) = Aligned::new(parent, was).first_changed(stages, earlier)
         {
             return reason;
@@ -152,7 +152,9 @@ impl StageLog {
     /// The stage as it will be remembered.
     pub(super) fn remembered(&self, index: usize, earlier: &Runs, finished: bool) -> StageRuns {
         let nothing = StageRuns::default();
-        let was = earlier.stage(&self.label, index).unwrap_or(&nothing);
+        let was = earlier
+            .stage(&self.label, index, &self.texts)
+            .unwrap_or(&nothing);
         let aligned = Aligned::new(self, was);
         let mut last = None;
         let mut steps: Vec<StepRuns> = Vec::new();

@@ -28,7 +28,7 @@ pub(super) fn reason(
 ) -> Result<Reason, StoreError> {
     Ok(match change.name {
         "env" => variable(change, args),
-        "argument" => command(change),
+        "argument" => command(change, texts),
         "mount" => mount(store, change)?,
         "content" => content(store, change, texts)?,
         "http" => fetched("its content", change),
@@ -86,12 +86,29 @@ fn variable(change: &FieldChange<'_>, args: &Args<'_>) -> Reason {
 }
 
 /// The first word of the command that differs.
-fn command(change: &FieldChange<'_>) -> Reason {
+fn command(change: &FieldChange<'_>, (old_text, new_text): (&str, &str)) -> Reason {
+    // Long ones are known by their digests, but the instructions have their first words.
+    let is_long = |one: &&str| one.parse::<Digest>().is_ok();
+    if change.old.iter().chain(&change.new).any(is_long) {
+        let cut = |text: &'_ str| {
+            text.split_once('…')
+                .map_or(text.to_owned(), |cut| cut.0.to_owned())
+        };
+        let (old, new) = (cut(old_text), cut(new_text));
+        return match old == new {
+            true => Reason::new(ReasonKind::Command),
+            false => first_word(&[&old], &[&new]),
+        };
+    }
+    first_word(&change.old, &change.new)
+}
+
+fn first_word(old: &[&str], new: &[&str]) -> Reason {
     let words = |arguments: &[&str]| -> Vec<String> {
         let words = arguments.iter().flat_map(|one| one.split_whitespace());
         words.map(str::to_owned).collect()
     };
-    let (old, new) = (words(&change.old), words(&change.new));
+    let (old, new) = (words(old), words(new));
     let same = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
     let word = |words: &[String]| -> String {
         let word = words.get(same).map_or(NOTHING, String::as_str);
@@ -329,10 +346,20 @@ mod tests {
                 "the command changed",
             ),
         ] {
-            assert_eq!(
-                command(&change("argument", &old, &new)).to_string(),
-                expected
-            );
+            let told = command(&change("argument", &old, &new), ("", ""));
+            assert_eq!(told.to_string(), expected);
+        }
+        let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
+        let (one, other) = (digest("1"), digest("2"));
+        for (texts, expected) in [
+            (
+                ("RUN a b c… 1", "RUN a x c… 2"),
+                "the command changed: b → x",
+            ),
+            (("RUN a b c… 1", "RUN a b c… 2"), "the command changed"),
+        ] {
+            let told = command(&change("argument", &["sh", &one], &["sh", &other]), texts);
+            assert_eq!(told.to_string(), expected);
         }
     }
 }

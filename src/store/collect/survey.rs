@@ -222,13 +222,14 @@ impl Survey {
         };
         let unit = self.layer(map, id);
         unit.records.push((kind, path));
-        unit.depth = unit.depth.max(record.below.len());
+        let below = record.below.clone().unwrap_or_default();
+        unit.depth = unit.depth.max(below.len());
         unit.used = unit.used.max(used);
         if unit.about.is_empty() {
             unit.about = described(&record);
         }
         let used = unit.used;
-        for below in record.below {
+        for below in below {
             self.above.push(((map.to_owned(), below), used));
         }
         Ok(())

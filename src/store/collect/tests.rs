@@ -27,7 +27,7 @@ fn step(store: &Store, key: &str, id: &str, below: &[&str]) {
     let record = StepRecord {
         layer: Some(id.into()),
         fields: Vec::new(),
-        below: below.iter().map(|id| (*id).to_owned()).collect(),
+        below: Some(below.iter().map(|id| (*id).to_owned()).collect()),
     };
     let key = Digest::of(key.as_bytes());
     store.put_step(&key, &record).unwrap();
