@@ -13,9 +13,10 @@
 //! brings what is missing, once, several at a time and shown as a step of its own, and it puts them
 //! on top of each other, for a foreign layer may have to be another one on top of other layers.
 //!
-//! Rules of the cache: a step is a hit if its own layer is here or can be had, whatever became of
-//! the layers below; those are asked for only when a later step is executed or an output needs files.
-//! A layer of a step that is not here and that nobody has is a miss: the step is executed again.
+//! Rules of the cache: a step is a hit if its own layer is here or can be had and was made on the
+//! layers, by their ids, that are below now; whether those are here matters only when a later step is
+//! executed or an output needs files. A layer of a step that is not here and that nobody has is a
+//! miss: the step is executed again, and so is what was made on its earlier result.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -80,6 +81,11 @@ impl LazyLayer {
         &self.0.id
     }
 
+    /// Whether it is here and was looked at.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.opened.get().is_some()
+    }
+
     /// What is known of a layer that a step of this store did not make.
     pub fn source(&self) -> Option<&SourcedLayer> {
         match &self.0.place {
@@ -123,10 +129,7 @@ impl Environment<'_> {
     /// # Errors
     /// When one cannot be had, unpacked or opened; [`super::Cancelled`] when the build was ended.
     pub fn stack(&self, layers: &[BuiltLayer]) -> Result<LayerStack> {
-        if layers
-            .iter()
-            .all(|built| built.layer.0.opened.get().is_some())
-        {
+        if layers.iter().all(|built| built.layer.is_open()) {
             return Ok(opened(layers));
         }
         self.bring(layers)?;

@@ -12,6 +12,7 @@
 //! * `explain`: which steps were found in the cache, and why the others were not
 //! * `lazy`: layers that are brought when their files are needed
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
+//! * `ahead`: layers that come while a stage waits for another one
 //! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
@@ -22,6 +23,7 @@
 
 mod activity;
 mod add;
+mod ahead;
 mod bases;
 mod cancel;
 mod content;

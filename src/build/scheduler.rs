@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use runtime::MountPoints;
 
 use super::Environment;
+use super::ahead::Executing;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
 use super::image::{BuiltImage, BuiltLayer, finish_history};
@@ -33,6 +34,8 @@ pub(super) struct Shared<'a> {
     pub(super) points: MountPoints,
     /// The steps so far, by key, whether earlier builds count, and what they are made on.
     pub(super) steps: InFlight<(Digest, bool, Vec<String>), BuiltLayer>,
+    /// Whether any step was executed.
+    pub(super) executing: Executing,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
 }
 
@@ -62,6 +65,11 @@ impl Shared<'_> {
         built
     }
 
+    /// Whether the result of another stage is there already, or will never be.
+    pub(super) fn is_finished(&self, index: usize) -> bool {
+        self.lock().get(&index).is_some_and(|slot| slot.is_set())
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Slot<Finished>>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -89,6 +97,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
         points: MountPoints::new(aside.path().join("points")),
         steps: InFlight::default(),
+        executing: Executing::default(),
         slots: Mutex::new(slots),
     };
     if let Some(agree) = env.before_steps {

@@ -341,6 +341,7 @@ impl<'a> Stage<'a> {
             return Ok((found, Outcome::Cached));
         }
         shown.missed(self.log_miss(name, key)?);
+        self.shared.executing.begins();
         let built = execute(self, shown)?;
         let built = self.remember(key, built)?;
         self.log_done();
