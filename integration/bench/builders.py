@@ -5,6 +5,7 @@ raise `Skip` with the reason why there is none; `empty` leaves its store as on a
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -167,5 +168,5 @@ class Docker:
 
 
 def both(first, second):
-    """Two commands as one: the second after the first has succeeded. Neither holds characters that a shell knows."""
-    return ["sh", "-c", f"{' '.join(first)} && {' '.join(second)}"]
+    """Two commands as one: the second after the first has succeeded."""
+    return ["sh", "-c", f"{shlex.join(first)} && {shlex.join(second)}"]

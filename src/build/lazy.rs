@@ -13,9 +13,10 @@
 //! brings what is missing, once, several at a time and shown as a step of its own, and it puts them
 //! on top of each other, for a foreign layer may have to be another one on top of other layers.
 //!
-//! Rules of the cache: a step is a hit if its own layer is here or can be had, whatever became of
-//! the layers below; those are asked for only when a later step is executed or an output needs files.
-//! A layer of a step that is not here and that nobody has is a miss: the step is executed again.
+//! Rules of the cache: a step is a hit if its own layer is here or can be had and was made on the
+//! layers, by their ids, that are below now; whether those are here matters only when a later step is
+//! executed or an output needs files. A layer of a step that is not here and that nobody has is a
+//! miss: the step is executed again, and so is what was made on its earlier result.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};

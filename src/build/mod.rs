@@ -15,7 +15,6 @@
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
 //! * `ahead`: layers that come while a stage waits for another one
 //! * `inflight`: equal steps are executed once
-//! * `explain`: which steps were found in the cache, and why the others were not
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network

@@ -31,12 +31,12 @@ pub(super) struct Shared<'a> {
     pub(super) bases: Bases,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
-    /// Whether any step was executed.
-    pub(super) executing: Executing,
-    /// The steps so far, by key and whether earlier builds count.
-    pub(super) running: InFlight<(Digest, bool), Made>,
     /// The mount points that stages lack.
     pub(super) points: MountPoints,
+    /// The steps so far, by key, whether earlier builds count, and what they are made on.
+    pub(super) steps: InFlight<(Digest, bool, Vec<String>), Made>,
+    /// Whether any step was executed.
+    pub(super) executing: Executing,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
     answers: Mutex<Vec<BuiltAnswer>>,
 }
@@ -97,9 +97,9 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
-        executing: Executing::default(),
-        running: InFlight::default(),
         points: MountPoints::new(aside.path().join("points")),
+        steps: InFlight::default(),
+        executing: Executing::default(),
         slots: Mutex::new(slots),
         answers: Mutex::default(),
     };

@@ -302,14 +302,18 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let mut shown = self.shared.env.progress.start(name);
-        let turn = (key.digest.clone(), self.no_cache);
-        let found = match self.shared.running.turn(turn) {
+        // With one key they are equal only on the same layers: one of two stages may be built anew.
+        let below = match is_bound(&key) {
+            true => self.below(),
+            false => Vec::new(),
+        };
+        let step = (key.digest.clone(), self.no_cache, below);
+        let turn = self.shared.steps.turn(step);
+        let found = match turn {
             Turn::Theirs(slot) => slot
                 .wait()
-                .map(|made| {
-                    self.log_hit(name, &key);
-                    (made.on_others(), Outcome::Cached)
-                })
+                .inspect(|_| self.log_hit(name, &key))
+                .map(|made| (made.on_others(), Outcome::Cached))
                 .map_err(Into::into),
             Turn::Mine(duty) => self
                 .make(name, &key, &mut shown, execute)

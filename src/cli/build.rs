@@ -253,12 +253,6 @@ fn tell(args: &BuildArgs, delivered: &Delivered, shown: &Shown, out: &mut dyn Wr
     }
 }
 
-/// `--jobs`, else the cores that this process may use.
-fn jobs(args: &BuildArgs) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    args.jobs.map_or_else(cores, usize::from)
-}
-
 /// What was built, for programs.
 fn result(delivered: &Delivered) -> Value {
     let mut value = json!({});
@@ -274,6 +268,12 @@ fn result(delivered: &Delivered) -> Value {
         value["image.name"] = json!(names.join(","));
     }
     value
+}
+
+/// `--jobs`, else the cores that this process may use.
+fn jobs(args: &BuildArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.jobs.map_or_else(cores, usize::from)
 }
 
 /// The log of the steps of builds of this context with this Dockerfile, as the user names them.

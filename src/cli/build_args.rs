@@ -125,16 +125,15 @@ pub struct BuildArgs {
     #[arg(long)]
     pub keep_failed: bool,
 
-    /// How much is done at a time: RUN steps, copies, layers that are unpacked or exported; a RUN that
-    /// sleeps or waits makes room for others [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
-
     /// Remove what was used least recently when the store takes more than this after the build:
     /// never a named image or what another build uses; 0 is no limit
     /// [default: $LAPSTRAKE_STORE_LIMIT, else store-limit in config.toml, else none]
     #[arg(long, value_name = "SIZE")]
     pub store_limit: Option<String>,
+    /// How much is done at a time: RUN steps, copies, layers that are unpacked or exported; a RUN that
+    /// sleeps or waits makes room for others [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
 
     /// Network that RUN sees
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]

@@ -199,12 +199,14 @@ fn keep(
 ) -> Result<()> {
     let mut local = Vec::new();
     for layer in image.sourced() {
-        if env.store.has_blob(&layer.blob.digest) {
+        let blob = &layer.blob.digest;
+        // What an image is called is no better source than one that is remembered.
+        if env.store.has_blob(blob) || !env.store.blob_sources(blob)?.is_empty() {
             continue;
         }
         let repositories: Vec<&Reference> = layer.repositories().collect();
         for name in repositories.iter().rev() {
-            env.store.add_blob_source(&layer.blob.digest, name)?;
+            env.store.add_blob_source(blob, name)?;
         }
         if repositories.is_empty() {
             local.push(layer);

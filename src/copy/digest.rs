@@ -6,7 +6,7 @@
 //! data and capability. Modes and owners are those of the copy. No time is in it.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::contents::{FileContent, read_contents};
@@ -16,10 +16,13 @@ use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};
 use crate::layer::Meta;
 
-/// The contents of the files of a hit, by their place in it.
-pub(super) type Contents = HashMap<usize, FileContent>;
+/// Bytes that are hashed at once: most fields have eight.
+const BUFFER: usize = 16 << 10;
 
-struct Frames(Hashing<io::Sink>);
+/// The contents of the files of a hit, one place for each of its entries.
+pub(super) type Contents = Vec<Option<FileContent>>;
+
+struct Frames(BufWriter<Hashing<io::Sink>>);
 
 impl Selection {
     /// The digest of everything that matters of the selected entries.
@@ -44,11 +47,14 @@ impl Selection {
         options: &CopyOptions,
         known: &FileDigests,
     ) -> Result<(Digest, Vec<Contents>), CopyError> {
-        let mut frames = Frames(Hashing::new(io::sink()));
+        let mut frames = Frames(BufWriter::with_capacity(BUFFER, Hashing::new(io::sink())));
         let hits = self.hits.iter();
         let contents = hits.map(|hit| frames.hit(hit, source, options, known));
         let contents = contents.collect::<Result<_, _>>()?;
-        Ok((frames.0.finish().1, contents))
+        let hashing = frames.0.into_inner().map_err(|error| error.into_error());
+        let hashing =
+            hashing.unwrap_or_else(|error| unreachable!("a sink takes everything: {error}"));
+        Ok((hashing.finish().1, contents))
     }
 }
 
@@ -92,7 +98,7 @@ impl Frames {
                     continue;
                 }
             }
-            self.entry(entry, source, options, files.get(&index))?;
+            self.entry(entry, source, options, files[index].as_ref())?;
         }
         Ok(files)
     }

@@ -63,7 +63,12 @@ fn list(
                 content: fold(first.path.as_bytes()),
                 ..listed(entry, source, options, None)?
             },
-            None => listed(entry, source, options, contents.get(&index))?,
+            None => listed(
+                entry,
+                source,
+                options,
+                contents.get(index).and_then(Option::as_ref),
+            )?,
         };
         if !listing.push(listed) {
             return Ok(false);

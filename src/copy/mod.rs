@@ -14,6 +14,7 @@ mod expand;
 mod listing;
 mod literal;
 mod select;
+mod walk;
 
 use std::io;
 use std::path::Path;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -40,7 +41,7 @@ impl Store {
         let tmp = self.tmp_name("file")?;
         let result = write_new(&tmp, bytes, sync)
             .at("write", &tmp)
-            .and_then(|()| fs::rename(&tmp, path).at("write", path));
+            .and_then(|()| put_in_place(&tmp, path, sync).at("write", path));
         if result.is_err() {
             discard(&tmp);
         } else if sync == Sync::Yes {
@@ -186,6 +187,19 @@ fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Gives a file its name. One that need not be on the disk changes places with an old one instead of
+/// replacing it: on ext4 a rename over a file waits until the new content is written out.
+fn put_in_place(tmp: &Path, path: &Path, sync: Sync) -> io::Result<()> {
+    if sync == Sync::No {
+        let exchanged = renameat_with(CWD, tmp, CWD, path, RenameFlags::EXCHANGE);
+        if exchanged.is_ok() {
+            discard(tmp);
+            return Ok(());
+        }
+    }
+    fs::rename(tmp, path)
 }
 
 fn sync_parent(path: &Path) -> Result<(), StoreError> {

@@ -89,7 +89,7 @@ fn variable(change: &FieldChange<'_>, args: &Args<'_>) -> Reason {
 fn command(change: &FieldChange<'_>, (old_text, new_text): (&str, &str)) -> Reason {
     // Long ones are known by their digests, but the instructions have their first words.
     let is_long = |one: &&str| one.parse::<Digest>().is_ok();
-    if change.old.iter().chain(&change.new).any(|one| is_long(one)) {
+    if change.old.iter().chain(&change.new).any(is_long) {
         let cut = |text: &'_ str| {
             text.split_once('…')
                 .map_or(text.to_owned(), |cut| cut.0.to_owned())
