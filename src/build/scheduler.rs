@@ -32,8 +32,8 @@ pub(super) struct Shared<'a> {
     pub(super) files: FileDigests,
     /// The mount points that stages lack.
     pub(super) points: MountPoints,
-    /// The steps so far, by key and whether earlier builds count.
-    pub(super) steps: InFlight<(Digest, bool), BuiltLayer>,
+    /// The steps so far, by key, whether earlier builds count, and what they are made on.
+    pub(super) steps: InFlight<(Digest, bool, Vec<String>), BuiltLayer>,
     /// Whether any step was executed.
     pub(super) executing: Executing,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,

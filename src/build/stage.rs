@@ -293,7 +293,13 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let mut shown = self.shared.env.progress.start(name);
-        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        // With one key they are equal only on the same layers: one of two stages may be built anew.
+        let below = match is_bound(&key) {
+            true => self.below(),
+            false => Vec::new(),
+        };
+        let step = (key.digest.clone(), self.no_cache, below);
+        let turn = self.shared.steps.turn(step);
         let found = match turn {
             Turn::Theirs(slot) => slot
                 .wait()
@@ -357,8 +363,7 @@ impl<'a> Stage<'a> {
     /// that is run again may give something else, and what was made on its earlier result belongs to
     /// that: together they would be what no run of the Dockerfile has ever given.
     fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
-        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
-        !is_bound
+        !is_bound(key)
             || record
                 .below
                 .as_ref()
@@ -453,6 +458,11 @@ impl<'a> Stage<'a> {
         let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
+}
+
+/// Whether what a step makes depends on the layers below.
+fn is_bound(key: &StepKey) -> bool {
+    key.fields.iter().any(|(name, _)| name == BELOW)
 }
 
 /// What stands for a stage after a step: a linked copy's key says nothing of what is below it.

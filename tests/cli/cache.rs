@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[
     ("equal_steps_of_a_build_run_once", once),
     ("a_table_that_cannot_be_kept_fails_no_build", no_table),
     ("layers_of_two_runs_are_not_mixed", unmixed),
+    ("equal_steps_on_different_layers_are_two", filtered),
 ];
 
 const DOCKERFILE: &str = "FROM base\nARG A=1\nRUN echo first >/first\nCOPY a /a\nENV E=1\nRUN cat /a >/b\nCOPY c /c\nWORKDIR /w\nCMD x\n";
@@ -165,6 +166,21 @@ fn unmixed(c: &Context) -> Outcome {
     let tree = |name: &str| c.run(&["run", "app", "cat", name]).ok().out;
     assert_eq!(tree("/a"), tree("/b"));
     assert_eq!(with("yes", &[]).ok().cached(), 4);
+    Outcome::Passed
+}
+
+/// Two stages with equal steps, one of which is built anew, and a stage on each of them.
+fn filtered(c: &Context) -> Outcome {
+    let text = "FROM base AS a\nRUN cat /proc/sys/kernel/random/uuid >/a\n\
+        FROM base AS b\nRUN cat /proc/sys/kernel/random/uuid >/a\n\
+        FROM a AS c\nRUN cp /a /b\nFROM b AS d\nRUN cp /a /b\n\
+        FROM base\nCOPY --from=c /a /b /c/\nCOPY --from=d /a /b /d/\n";
+    build(c, text, &["-t", "app"]);
+    build(c, text, &["-t", "app", "--no-cache-filter", "a"]);
+    let show = |name: &str| c.run(&["run", "app", "cat", name]).ok().out;
+    assert_eq!(show("/c/a"), show("/c/b"));
+    assert_eq!(show("/d/a"), show("/d/b"));
+    assert_ne!(show("/c/a"), show("/d/a"));
     Outcome::Passed
 }
 
