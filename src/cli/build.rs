@@ -387,7 +387,7 @@ fn settings(
         annotations: annotations.manifest,
         descriptor_annotations: annotations.descriptor,
         hostname: values::hostname(build_args)?,
-        inline_cache: shared_cache::is_inline(args),
+        inline_cache: shared_cache::is_inline(args, build_args)?,
         epoch: epoch(build_args)?,
     })
 }

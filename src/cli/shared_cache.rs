@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::build_args::BuildArgs;
 use super::cache_spec::{CacheMode, CachePlace, CacheTo};
+use super::exit::UsageError;
 use crate::build::{
     self, BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Environment, Origin,
 };
@@ -50,10 +51,32 @@ pub(super) fn sources<'a>(
     sources
 }
 
+/// The build argument that older builders know for `--cache-to type=inline`.
+const INLINE_ARG: &str = "BUILDKIT_INLINE_CACHE";
+
 /// Whether the image is to carry the keys of its layers.
-pub(super) fn is_inline(args: &BuildArgs) -> bool {
+///
+/// # Errors
+/// When the build argument is neither true nor false.
+pub(super) fn is_inline(
+    args: &BuildArgs,
+    build_args: &[(String, String)],
+) -> Result<bool, UsageError> {
     let mut places = args.cache_to.iter().map(|to| &to.place);
-    places.any(|place| *place == CachePlace::Inline)
+    if places.any(|place| *place == CachePlace::Inline) {
+        return Ok(true);
+    }
+    let given = build_args.iter().rfind(|(name, _)| name == INLINE_ARG);
+    match given
+        .map(|(_, value)| value.to_ascii_lowercase())
+        .as_deref()
+    {
+        Some("1" | "t" | "true") => Ok(true),
+        None | Some("" | "0" | "f" | "false") => Ok(false),
+        Some(other) => Err(UsageError(format!(
+            "--build-arg {INLINE_ARG}: expected 1 or 0, not {other:?}"
+        ))),
+    }
 }
 
 /// Leaves what `--cache-to` asks for; `pushed` are the names under which the image is in registries.

@@ -35,17 +35,16 @@ impl Default for PlanOptions {
 }
 
 /// Build arguments that change a build without any `ARG`.
-const WITH_EFFECT: [&str; 4] = [
+const WITH_EFFECT: [&str; 5] = [
+    "BUILDKIT_INLINE_CACHE",
     "BUILDKIT_SANDBOX_HOSTNAME",
     "BUILDKIT_CACHE_MOUNT_NS",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
     "BUILDKIT_DOCKERFILE_CHECK",
 ];
 
-/// Build arguments for what a build here does not have: caches inside images, custom frontends,
-/// build records, scanners.
-const WITHOUT_EFFECT: [&str; 6] = [
-    "BUILDKIT_INLINE_CACHE",
+/// Build arguments for what a build here does not have: custom frontends, build records, scanners.
+const WITHOUT_EFFECT: [&str; 5] = [
     "BUILDKIT_MULTI_PLATFORM",
     "BUILDKIT_SYNTAX",
     "BUILDKIT_BUILD_NAME",

@@ -302,7 +302,13 @@ fn inline(c: &Context) -> Outcome {
     another_machine(c);
     registry.asked(&mut since);
     let changed = format!("{text}RUN cat /2 >/3\n");
-    let cached = [&*from(&app), "--cache-to=type=inline", "-t", &app, "--push"];
+    let cached = [
+        &*from(&app),
+        "--build-arg=BUILDKIT_INLINE_CACHE=1",
+        "-t",
+        &app,
+        "--push",
+    ];
     let ran = build_at(c, &changed, &cached).ok();
     assert_eq!(ran.executed(), ["RUN cat /2 >/3"], "{}", ran.err);
     assert!(!ran.err.contains("warning"), "{}", ran.err);
