@@ -103,12 +103,14 @@ fn sharing(c: &Context) -> Outcome {
     assert_eq!(meet("locked", 2), "a / b");
     assert_eq!(meet("private", 2), "a / b");
     // Between processes, and a waiting build can be ended.
-    let text = "FROM base\nRUN --mount=type=cache,target=/c,sharing=locked echo here; sleep 60\n";
+    let text = "FROM base\nRUN --mount=type=cache,target=/c,sharing=locked echo he're'; sleep 60\n";
     c.file("Dockerfile", text);
     let start = || {
         let mut command = c.command(&["build", "--no-cache", "context"]);
-        let log = fs::File::create(c.path("log")).unwrap();
-        command.stderr(log).spawn().unwrap()
+        // Both write here: at the end, whatever the other one has written.
+        let mut log = fs::File::options();
+        let log = log.create(true).append(true).open(c.path("log"));
+        command.stderr(log.unwrap()).spawn().unwrap()
     };
     let wait_for = |word: &str| {
         for _ in 0..1000 {
