@@ -85,10 +85,11 @@ fn build(
     let early = input.source().map(read).transpose()?;
     let entered = app.enter()?;
     progress.note(&format!("sandbox: {}", entered.note));
-    let store = app.open_store(&entered)?;
+    // Before the store is open: from there on somebody has to clean up.
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let store = app.open_store(&entered)?;
     let _upkeep = AtTheEnd {
         store: &store,
         limit,
