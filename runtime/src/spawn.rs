@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::process::{WaitId, WaitIdOptions};
+use seccomp::supervise::{Credentials, Owners};
 
 use crate::error::{Error, Exit};
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
 use crate::overlay::Workspace;
+use crate::owners::Watch;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
 use crate::{hosts, sys};
@@ -44,6 +46,7 @@ static PROC_REFUSED: AtomicBool = AtomicBool::new(false);
 pub struct Child {
     handle: KillHandle,
     ended: bool,
+    watch: Option<Watch>,
 }
 
 /// Kills a sandbox from any thread, also after it ended.
@@ -108,6 +111,9 @@ impl Child {
         let mut control = &self.handle.shared.control;
         let report = wire::receive::<Report>(&mut control);
         let exit = self.reap()?;
+        if let Some(watch) = self.watch.take() {
+            watch.end().map_err(init_error("supervise it"))?;
+        }
         match report {
             Ok(Some(Report::Ended(exit))) => Ok(exit),
             // Killed from outside: there was nobody left to tell us.
@@ -141,6 +147,7 @@ impl Drop for Child {
             self.kill();
             // Nobody asked how it ended.
             drop(self.reap());
+            drop(self.watch.take().map(Watch::end));
         }
     }
 }
@@ -158,6 +165,8 @@ struct Prepared {
     stderr: OwnedFd,
     mounts: Vec<OwnedFd>,
     root: RawFd,
+    /// Who the program begins as, and where owners are kept.
+    supervised: Option<(Credentials, Arc<Owners>)>,
 }
 
 impl Prepared {
@@ -168,7 +177,14 @@ impl Prepared {
         stderr: OwnedFd,
     ) -> Result<Self, Error> {
         let ids = IdMap::current().map_err(Error::io("read", Path::new("/proc/self/uid_map")))?;
-        let groups = usable_groups(&spec, &ids)?;
+        let supervised = spec.owners.clone().map(|owners| {
+            let first = Credentials::new(spec.uid, spec.gid, spec.groups.clone());
+            (first, owners)
+        });
+        let groups = match supervised {
+            Some(_) => None,
+            None => usable_groups(&spec, &ids)?,
+        };
         let root = workspace.mount_fd().as_raw_fd();
         let mut mounts = Vec::new();
         let mut jobs = hosts::mounts(&spec)?;
@@ -205,6 +221,7 @@ impl Prepared {
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
+            supervised: None,
             masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,
@@ -217,6 +234,7 @@ impl Prepared {
             stderr,
             mounts,
             root,
+            supervised,
         })
     }
 
@@ -224,6 +242,12 @@ impl Prepared {
         let (control, theirs) = UnixStream::pair().map_err(init_error("make a socket"))?;
         let mut keep: Vec<RawFd> = self.mounts.iter().map(AsRawFd::as_raw_fd).collect();
         keep.extend([self.root, theirs.as_raw_fd()]);
+        let listening = match self.supervised {
+            Some(_) => Some(UnixStream::pair().map_err(init_error("make a socket"))?),
+            None => None,
+        };
+        let listener = listening.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
+        keep.extend(listener);
         let argv = [INIT_NAME.to_owned(), theirs.as_raw_fd().to_string()]
             .map(|word| CString::new(word).unwrap_or_default());
         let inherited = io::stdin();
@@ -244,11 +268,17 @@ impl Prepared {
             })?;
         drop(theirs);
         let shared = Arc::new(Shared { pidfd, control });
-        let child = Child {
+        let mut child = Child {
             handle: KillHandle { shared },
             ended: false,
+            watch: None,
         };
-        self.converse(child, own_pids)
+        if let (Some((ours, theirs)), Some((first, owners))) = (listening, &self.supervised) {
+            drop(theirs);
+            let watch = Watch::begin(ours, first.clone(), Arc::clone(owners));
+            child.watch = Some(watch.map_err(init_error("start a thread to supervise it"))?);
+        }
+        self.converse(child, own_pids, listener)
     }
 
     fn namespaces(&self, own_pids: bool) -> libc::c_int {
@@ -264,11 +294,17 @@ impl Prepared {
     }
 
     /// Sends the job and hears how the start went.
-    fn converse(&self, child: Child, own_pids: bool) -> Result<Start, Error> {
+    fn converse(
+        &self,
+        child: Child,
+        own_pids: bool,
+        listener: Option<RawFd>,
+    ) -> Result<Start, Error> {
         let mut control = &child.handle.shared.control;
         let mut job =
             serde_json::to_value(&self.job).map_err(|e| init_error("write the job")(e.into()))?;
         job["own_pids"] = own_pids.into();
+        job["supervised"] = listener.into();
         wire::send(&mut control, &job).map_err(init_error("send the job"))?;
         match wire::receive(&mut control).map_err(init_error("read its report"))? {
             Some(Report::Started) => Ok(Start::Running(child)),

@@ -39,6 +39,8 @@ pub struct Job {
     pub shm_size: u64,
     pub capabilities: Capabilities,
     pub seccomp: bool,
+    /// A socket for the filter's listener: ids are the supervisor's business then.
+    pub supervised: Option<RawFd>,
     pub masked: bool,
     /// Whether group 5 (`tty`, for terminals) exists here.
     pub tty_group: bool,

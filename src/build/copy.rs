@@ -246,7 +246,7 @@ pub(super) fn into_layer(
         let mut target = Target::new(RootDir::open(&upper)?, stage.shared.env.ids);
         write(&mut target)?;
         let recorded = target.into_attributes();
-        return stage.commit_over(&LayerStack::default(), staging, &upper, recorded);
+        return stage.commit_alone(staging, &upper, recorded);
     }
     let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);

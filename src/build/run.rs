@@ -13,6 +13,7 @@ use super::stage::Stage;
 use super::{Ended, RunFailed, Settings, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{NetworkMode, SecurityMode};
+use crate::layer;
 use crate::plan::{InlineFile, RunStep};
 use crate::progress::Step;
 use crate::rootfs::{RootDir, resolve_user};
@@ -68,6 +69,11 @@ fn execute(
     shown: &Step,
 ) -> Result<BuiltLayer> {
     let mut spec = spec(stage, step);
+    let owners = match stage.shared.env.ids.is_single() && runtime::supervision().is_ok() {
+        true => Some(layer::owners(stage.stack())?),
+        false => None,
+    };
+    spec.owners.clone_from(&owners);
     let held = match mounts {
         Some(mounts) => Some(mounts.hold(stage, shown, &mut spec)?),
         None => None,
@@ -87,7 +93,7 @@ fn execute(
             && stage.settings().keep_failed
             && !cancelled
         {
-            match super::failed::keep(stage, step, staging, workspace) {
+            match super::failed::keep(stage, step, staging, workspace, owners.as_deref()) {
                 Ok(kept) => failed.kept = Some(Box::new(kept)),
                 Err(why) => stage.shared.env.progress.warn(&format!(
                     "what the failed step left behind cannot be kept: {why:#}"
@@ -97,7 +103,7 @@ fn execute(
         return Err(error);
     }
     let upper = workspace.finish()?;
-    stage.commit(staging, &upper, attributes)
+    stage.commit_run(staging, &upper, attributes, owners.as_deref())
 }
 
 fn is_insecure(step: &RunStep) -> bool {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use runtime::View;
+use runtime::{Owners, View};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -15,7 +15,7 @@ use super::{Settings, StepFailed, add, copy, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
-use crate::layer::{Attr, Attributes, Layer, LayerStack, seal};
+use crate::layer::{Attr, Attributes, Inherit, Layer, LayerStack, seal};
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::{RootDir, RootPath};
@@ -325,18 +325,49 @@ impl<'a> Stage<'a> {
         upper: &Path,
         recorded: Attributes,
     ) -> Result<BuiltLayer> {
-        self.commit_over(self.stack(), staging, upper, recorded)
+        let inherit = match self.shared.env.ids.is_single() {
+            true => Inherit::Copies,
+            false => Inherit::Nothing,
+        };
+        self.seal(self.stack(), staging, upper, recorded, inherit)
     }
 
-    /// The same for a layer that knows of `below` only.
-    pub(super) fn commit_over(
+    /// The same for a layer that knows of nothing below it.
+    pub(super) fn commit_alone(
+        &self,
+        staging: Staging,
+        upper: &Path,
+        recorded: Attributes,
+    ) -> Result<BuiltLayer> {
+        let below = LayerStack::default();
+        self.seal(&below, staging, upper, recorded, Inherit::Nothing)
+    }
+
+    /// The same after a RUN, with what its supervisor kept if it had one.
+    pub(super) fn commit_run(
+        &self,
+        staging: Staging,
+        upper: &Path,
+        recorded: Attributes,
+        owners: Option<&Owners>,
+    ) -> Result<BuiltLayer> {
+        match owners {
+            None => self.commit(staging, upper, recorded),
+            Some(owners) => {
+                let inherit = Inherit::Supervised(owners);
+                self.seal(self.stack(), staging, upper, recorded, inherit)
+            }
+        }
+    }
+
+    fn seal(
         &self,
         below: &LayerStack,
         staging: Staging,
         upper: &Path,
         recorded: Attributes,
+        inherit: Inherit<'_>,
     ) -> Result<BuiltLayer> {
-        let inherit = self.shared.env.ids.is_single();
         seal(staging.path(), upper, below, recorded, inherit)?;
         let created = now();
         let meta = LayerMeta {

@@ -8,6 +8,7 @@ mod attacks;
 mod basics;
 mod fallbacks;
 mod mounts;
+mod owners;
 mod support;
 
 #[path = "../../../tests/support/cases.rs"]
@@ -29,6 +30,7 @@ fn cases() -> Vec<Case> {
         mounts::CASES,
         attacks::CASES,
         fallbacks::CASES,
+        owners::CASES,
     ]
     .concat()
 }

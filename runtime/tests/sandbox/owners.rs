@@ -1,0 +1,326 @@
+//! One id, and programs that see as many as they like.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runtime::{Owners, RECORD, Record, RunSpec};
+
+use crate::Case;
+use crate::support::{Context, Outcome, Ran, shell, write};
+
+pub const CASES: &[Case] = &[
+    ("owners_read_back", true, owners_read_back),
+    (
+        "owners_travel_with_their_files",
+        true,
+        owners_travel_with_their_files,
+    ),
+    (
+        "files_belong_to_their_maker",
+        true,
+        files_belong_to_their_maker,
+    ),
+    (
+        "users_are_changed_and_inherited",
+        true,
+        users_are_changed_and_inherited,
+    ),
+    (
+        "set_id_programs_run_as_their_owner",
+        true,
+        set_id_programs_run_as_their_owner,
+    ),
+    ("devices_are_recorded", true, devices_are_recorded),
+];
+
+/// Why the cases cannot run here.
+fn unfit(cx: &Context) -> Option<Outcome> {
+    if !cx.one_id() {
+        return Some(Outcome::Skipped("only where there is one id".to_owned()));
+    }
+    let why = runtime::supervision().err()?;
+    Some(Outcome::Skipped(why.to_owned()))
+}
+
+struct Supervised {
+    ran: Ran,
+    owners: Arc<Owners>,
+}
+
+impl Supervised {
+    /// The lines that it wrote.
+    fn lines(&self) -> Vec<&str> {
+        self.ran.out.lines().collect()
+    }
+
+    /// The record of a file or directory of the upper directory.
+    fn record(&self, path: &str) -> Option<Record> {
+        let mut value = [0; 64];
+        let file = self.ran.upper.join(path);
+        match rustix::fs::lgetxattr(&file, RECORD, &mut value[..]) {
+            Ok(length) => Record::decode(&value[..length]),
+            Err(_) => {
+                let inode = fs::symlink_metadata(&file).unwrap().ino();
+                self.owners.of_inode(inode, None)
+            }
+        }
+    }
+}
+
+/// A system with users, for shell scripts.
+fn system(cx: &Context) -> PathBuf {
+    let root = cx.busybox();
+    let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1001::/:/bin/sh\nbob:x:7:8::/:/bin/sh\n";
+    write(&root, "etc/passwd", passwd, 0o644);
+    let group = "root:x:0:\nann:x:1001:\nbob:x:8:\nwheel:x:10:ann\nmail:x:12:\n";
+    write(&root, "etc/group", group, 0o644);
+    for name in [
+        "mknod", "mkfifo", "tar", "cp", "setpriv", "seq", "usleep", "chroot",
+    ] {
+        symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    // As the layer of an image has it: su is set-id, and root's.
+    fs::remove_file(root.join("bin/su")).unwrap();
+    fs::copy("/bin/busybox", root.join("bin/su")).unwrap();
+    fs::set_permissions(
+        root.join("bin/su"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o4755),
+    )
+    .unwrap();
+    root
+}
+
+fn run(cx: &Context, lowers: &[PathBuf], mut spec: RunSpec) -> Supervised {
+    let owners = Arc::new(Owners::default());
+    spec.owners = Some(Arc::clone(&owners));
+    let ran = cx.run_spec(lowers, spec).unwrap();
+    Supervised { ran, owners }
+}
+
+/// Runs a script as root.
+fn sh(cx: &Context, script: &str) -> Supervised {
+    let ran = run(cx, &[system(cx)], shell(script));
+    assert!(ran.ran.exit.success(), "{script}: {:?}", ran.ran);
+    ran
+}
+
+fn owners_read_back(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "cd /tmp || mkdir /tmp && cd /tmp
+         touch f; mkdir d; ln -s f l
+         chown ann:wheel f; chown bob d; chown -h 5:6 l
+         stat -c '%n %u:%g %a' f d l; stat -L -c '%U:%G' l
+         chown :mail f; stat -c '%U:%G' f
+         chown 0:0 f; stat -c '%u:%g' f; ls -ld d
+         chown 4294967294:2000000000 /etc/passwd; stat -c %u:%g /etc/passwd
+         chown 1 nothing 2>&1; chown 1 /proc/self/status 2>&1; chown 9 /dev/stdout; stat -Lc %u /dev/stdout",
+    );
+    let lines = ran.lines();
+    assert_eq!(
+        lines[..7],
+        [
+            "f 1000:10 644",
+            "d 7:0 755",
+            "l 5:6 777",
+            "ann:wheel",
+            "ann:mail",
+            "0:0",
+            lines[6]
+        ]
+    );
+    assert!(lines[6].contains("bob      root"), "{lines:?}");
+    assert_eq!(lines[7], "4294967294:2000000000");
+    assert!(lines[8].contains("No such file"), "{lines:?}");
+    assert!(lines[9].contains("not permitted"), "{lines:?}");
+    assert_eq!(lines[10..], ["9"]);
+    assert_eq!(ran.record("tmp/d"), Some(Record::new(7, 0)));
+    assert_eq!(ran.record("tmp/l"), Some(Record::new(5, 6)));
+    assert_eq!(
+        ran.record("etc/passwd"),
+        Some(Record::new(4_294_967_294, 2_000_000_000))
+    );
+    Outcome::Passed
+}
+
+fn owners_travel_with_their_files(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let lower = system(cx);
+    write(&lower, "old/file", "x", 0o640);
+    fs::hard_link(lower.join("old/file"), lower.join("old/other")).unwrap();
+    for (path, value) in [("old/file", "1000:10"), ("old", "7:8")] {
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(lower.join(path), RECORD, value.as_bytes(), flags).unwrap();
+    }
+    let script = "cd /; stat -c %u:%g old old/file old/other
+        echo >> old/file; mv old/file new; chmod 4700 new; ln new again; stat -c %u:%g:%a old new again
+        ln -s x link; chown -h 3:4 link; mv link moved; ln moved hard; stat -c %u:%g moved hard
+        rm moved hard; ln -s y link; stat -c %u:%g link
+        cp new plain; cp -a new kept; stat -c %u:%g plain kept
+        mv old/other /dev/shm/; stat -c %u:%g /dev/shm/other; mv /dev/shm/other back; stat -c %u:%g back
+        chown 6 new; stat -c %u:%a new";
+    let ran = run(cx, &[lower], shell(script));
+    assert_eq!(
+        ran.lines(),
+        [
+            "7:8",
+            "1000:10",
+            "1000:10",
+            "7:8:755",
+            "1000:10:4700",
+            "1000:10:4700",
+            "3:4",
+            "3:4",
+            "0:0",
+            "0:0",
+            "1000:10",
+            "1000:10",
+            "1000:10",
+            "6:700"
+        ]
+    );
+    assert_eq!(ran.record("new"), Some(Record::new(6, 10)));
+    assert_eq!(ran.record("old"), Some(Record::new(7, 8)));
+    Outcome::Passed
+}
+
+fn files_belong_to_their_maker(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "mkdir -m 777 /w; mkdir /mail; chown :mail /mail; chmod 2775 /mail
+         echo x > /mail/f; mkdir /mail/d; mkfifo /mail/p; ln -s x /mail/l
+         cd /w; umask 027
+         su ann -c 'umask 002; echo x > f; mkdir d; mkfifo p; ln -s gone dangling; echo y > dangling; \
+                    echo z >> f; (umask 077; echo > private); true > /mail/by-ann; id -u > who'
+         stat -c '%n %u:%g %a' f d p dangling gone private /mail/f /mail/d /mail/p /mail/l /mail/by-ann
+         cat f gone who; touch mine; stat -c '%n %u:%g %a' mine",
+    );
+    assert_eq!(
+        ran.lines(),
+        [
+            "f 1000:1001 664",
+            "d 1000:1001 775",
+            "p 1000:1001 664",
+            "dangling 1000:1001 777",
+            "gone 1000:1001 664",
+            "private 1000:1001 600",
+            "/mail/f 0:12 644",
+            "/mail/d 0:12 2755",
+            "/mail/p 0:12 644",
+            "/mail/l 0:12 777",
+            "/mail/by-ann 1000:12 664",
+            "x",
+            "z",
+            "y",
+            "1000",
+            "mine 0:0 640"
+        ]
+    );
+    Outcome::Passed
+}
+
+fn users_are_changed_and_inherited(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "id; su ann -c id; su bob -c 'id -u; (id -u); sh -c \"sh -c id\"; (usleep 30000; id -un > /w) & '
+         usleep 200000; cat /w
+         su bob -c 'chown ann /bin/sh || echo refused; chown bob:8 /w && echo own; su ann -c id < /dev/null' 2>&1
+         id -u",
+    );
+    let lines = ran.lines();
+    assert_eq!(lines[0], "uid=0(root) gid=0(root)");
+    assert_eq!(
+        lines[1],
+        "uid=1000(ann) gid=1001(ann) groups=10(wheel),1001(ann)"
+    );
+    assert_eq!(lines[2..4], ["7", "7"]);
+    assert_eq!(lines[4], "uid=7(bob) gid=8(bob) groups=8(bob)");
+    assert_eq!(lines[5], "bob");
+    assert!(
+        lines[6].contains("not permitted") && lines[7..9] == ["refused", "own"],
+        "{lines:?}"
+    );
+    assert_eq!(lines.last(), Some(&"0"));
+
+    let mut spec = shell("id; touch /new; stat -c %u:%g /new; ulimit -a > /dev/null");
+    (spec.uid, spec.gid, spec.groups) = (1000, 1001, vec![10, 12]);
+    let ran = run(cx, &[system(cx)], spec);
+    assert_eq!(
+        ran.lines(),
+        [
+            "uid=1000(ann) gid=1001(ann) groups=10(wheel),12(mail)",
+            "1000:1001"
+        ]
+    );
+    Outcome::Passed
+}
+
+fn set_id_programs_run_as_their_owner(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "cp /bin/busybox /id; chown bob:mail /id; chmod 6755 /id; ln /id /bin/nothing
+         cp /bin/busybox /root-id; chmod 4755 /root-id
+         printf '#!/bin/sh\\nid -u\\n' > /script; chown bob /script; chmod 4755 /script
+         /id id; su ann -c '/id id; /root-id id; /script; id -u'",
+    );
+    let lines = ran.lines();
+    assert_eq!(
+        lines[0],
+        "uid=0(root) gid=0(root) euid=7(bob) egid=12(mail)"
+    );
+    assert!(lines[1].starts_with("uid=1000(ann) gid=1001(ann) euid=7(bob) egid=12(mail)"));
+    assert!(lines[2].starts_with("uid=1000(ann) gid=1001(ann) euid=0(root)"));
+    assert_eq!(lines[3..], ["1000", "1000"]);
+    Outcome::Passed
+}
+
+fn devices_are_recorded(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "cd /; mknod -m 640 c c 1 3; mknod b b 259 65536; chown 5:6 b; mknod p p; mv b moved
+         stat -c '%n %F %t:%T %u:%g %a' c moved p; ls -l c; mknod c c 1 3 2>&1; mknod w c 0 0 2>&1
+         su ann -c 'mknod x c 1 5' 2>&1; test -c c && test -b moved && echo yes; rm c",
+    );
+    let lines = ran.lines();
+    assert_eq!(
+        lines[..3],
+        [
+            "c character special file 1:3 0:0 640",
+            "moved block special file 103:10000 5:6 644",
+            "p fifo 0:0 0:0 644"
+        ]
+    );
+    assert!(lines[3].contains("1,   3"), "{lines:?}");
+    assert!(lines[4].contains("File exists"), "{lines:?}");
+    assert!(
+        lines[5].contains("not permitted") && lines[6].contains("not permitted"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[7..], ["yes"]);
+    let device = ran.record("moved").unwrap().device.unwrap();
+    assert_eq!(
+        (device.block, device.major, device.minor),
+        (true, 259, 65536)
+    );
+    assert!(!Path::new(&ran.ran.upper).join("c").exists());
+    Outcome::Passed
+}
