@@ -7,6 +7,7 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod inside;
 mod mounts;
 mod owners;
 mod support;
@@ -42,6 +43,11 @@ fn main() -> ExitCode {
         && flag == "--case"
     {
         return run_case(name, ids, Path::new(base));
+    }
+    if let [_, flag, what] = args.as_slice()
+        && flag == "--inside"
+    {
+        return inside::run(what);
     }
     let names: Vec<_> = cases().iter().map(|case| case.0).collect();
     let filter = match harness::asked(&names) {
