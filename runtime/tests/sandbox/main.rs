@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     {
         return run_case(name, ids, Path::new(base));
     }
-    if let [_, flag, what] = args.as_slice()
+    if let [_, flag, what, ..] = args.as_slice()
         && flag == "--inside"
     {
         return inside::run(what);

@@ -33,6 +33,25 @@ pub const CASES: &[Case] = &[
         set_id_programs_run_as_their_owner,
     ),
     ("devices_are_recorded", true, devices_are_recorded),
+    (
+        "every_call_that_makes_files_is_known",
+        true,
+        every_call_that_makes_files_is_known,
+    ),
+    ("every_call_shows_the_same", true, every_call_shows_the_same),
+    ("many_at_once", true, many_at_once),
+    (
+        "peers_and_kept_capabilities",
+        true,
+        peers_and_kept_capabilities,
+    ),
+    (
+        "nothing_outside_is_reached",
+        true,
+        nothing_outside_is_reached,
+    ),
+    ("a_root_of_its_own_holds", true, a_root_of_its_own_holds),
+    ("killed_in_the_middle", true, killed_in_the_middle),
 ];
 
 /// Why the cases cannot run here.
@@ -324,5 +343,173 @@ fn devices_are_recorded(cx: &Context) -> Outcome {
         (true, 259, 65536)
     );
     assert!(!Path::new(&ran.ran.upper).join("c").exists());
+    Outcome::Passed
+}
+
+/// Runs this program in the sandbox.
+fn inside(cx: &Context, what: &str) -> Supervised {
+    let script = format!("mkdir /w; cd /w && inside --inside {what} 2>&1");
+    let ran = run(cx, &[system(cx)], shell(&script));
+    assert!(ran.ran.exit.success(), "{what}: {:?}", ran.ran);
+    ran
+}
+
+fn every_call_that_makes_files_is_known(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = inside(cx, "create");
+    assert_eq!(
+        ran.lines(),
+        [
+            "made/renamed 33:33 100640",
+            "named 33:33 100700",
+            "opened 33:33 100600",
+            "made 33:33 40700",
+            "link 33:33 120777"
+        ]
+    );
+    for path in ["w/made/renamed", "w/named", "w/opened", "w/made", "w/link"] {
+        assert_eq!(ran.record(path), Some(Record::new(33, 33)), "{path}");
+    }
+    Outcome::Passed
+}
+
+fn every_call_shows_the_same(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    assert_eq!(inside(cx, "show").lines(), ["user.mine "]);
+    Outcome::Passed
+}
+
+fn many_at_once(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = inside(cx, "crowd");
+    assert_eq!(ran.lines(), ["all well"]);
+    for entry in fs::read_dir(ran.ran.upper.join("w/crowd")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let uid = name.split('-').next().unwrap().parse().unwrap();
+        assert_eq!(
+            ran.record(&format!("w/crowd/{name}")),
+            Some(Record::new(uid, uid))
+        );
+    }
+    Outcome::Passed
+}
+
+fn peers_and_kept_capabilities(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = inside(cx, "peer");
+    assert_eq!(
+        ran.lines(),
+        ["1000 1000 1000, 1001 1001 1001, [10, 1001]", "44 44"]
+    );
+    assert_eq!(
+        inside(cx, "keep").lines(),
+        ["9 9 9, 9 9 9, [2, 3]", "true Err(EPERM)"]
+    );
+    Outcome::Passed
+}
+
+fn nothing_outside_is_reached(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let outside = cx.base.join("outside");
+    fs::write(&outside, "").unwrap();
+    let before = fs::metadata(&outside).unwrap();
+    let path = outside.to_str().unwrap();
+    let up = "../".repeat(60);
+    let builder = std::process::id();
+    // Each would be the file if anything were resolved where the builder is.
+    let mut script = format!(
+        "mkdir -p /w/d; cd /w/d; ln -s {path} absolute; ln -s {up}{path} up; ln -s /proc/self/root/{path} own
+         ln -s /proc/{builder}/root/{path} builder; ln -s /proc/1/root/{path} init; ln -s /proc/self d-self\n"
+    );
+    for form in [
+        path.to_owned(),
+        format!("{up}{path}"),
+        format!("/proc/self/root{path}"),
+        format!("/proc/self/cwd/{up}{path}"),
+        format!("/proc/thread-self/root/..{path}"),
+        format!("/proc/{builder}/root{path}"),
+        format!("/proc/{builder}/cwd{path}"),
+        format!("/proc/1/root{path}"),
+        format!("d-self/root{path}"),
+        format!("/dev/fd/3/{up}{path}"),
+    ]
+    .iter()
+    .map(String::as_str)
+    .chain(["absolute", "up", "own", "builder", "init"])
+    {
+        for command in [
+            "chown 5:5",
+            "chown -h 5:5",
+            "su ann -c 'true >> \"$0\"'",
+            "stat",
+            "mkdir",
+        ] {
+            let quiet = "3< / > /dev/null 2>&1";
+            script += &format!(
+                "{command} {form} {quiet} && case {form} in /*|.*|d-*) echo reached {command} {form};; esac\n"
+            );
+        }
+    }
+    for link in ["absolute", "up", "own", "builder", "init"] {
+        script += &format!("chown 5 {link} 2>/dev/null && echo reached {link}\n");
+    }
+    script += "true";
+    let ran = sh(cx, &script);
+    assert_eq!(ran.lines(), [""; 0]);
+    let after = fs::metadata(&outside).unwrap();
+    assert_eq!(
+        (before.ctime(), before.ctime_nsec()),
+        (after.ctime(), after.ctime_nsec())
+    );
+    let mut value = [0; 64];
+    assert!(rustix::fs::getxattr(&outside, RECORD, &mut value[..]).is_err());
+    Outcome::Passed
+}
+
+fn a_root_of_its_own_holds(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = sh(
+        cx,
+        "mkdir -p /jail/bin /jail/d; cp -a /bin/busybox /bin/sh /bin/chown /bin/stat /bin/mkdir /jail/bin
+         echo > /file; echo > /jail/file; ln -s /file /jail/d/link; ln -s ../../../file /jail/d/up
+         chroot /jail sh -c 'cd /d; chown 5 link; chown 6:6 ../../../../file -h; stat -c %u link; stat -Lc %u:%g up /file; mkdir /made'
+         stat -c %u:%g /file /jail/file; stat -c %u /jail/made
+         cd /jail/d; chown :9 link; stat -Lc %g link /file",
+    );
+    assert_eq!(
+        ran.lines(),
+        ["0", "6:6", "6:6", "0:0", "6:6", "0", "9", "9"]
+    );
+    Outcome::Passed
+}
+
+fn killed_in_the_middle(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let lower = system(cx);
+    for _ in 0..5 {
+        let mut spec = shell("cd /; echo go; while :; do chown $((1 + $$)) etc & stat etc; done");
+        spec.owners = Some(Arc::default());
+        let (child, workspace, mut read) = cx.start(std::slice::from_ref(&lower), spec).unwrap();
+        std::io::Read::read_exact(&mut read, &mut [0; 3]).unwrap();
+        child.kill();
+        assert_eq!(child.wait().unwrap(), runtime::Exit::Signal(9));
+        workspace.finish().unwrap();
+    }
+    let ran = run(cx, &[lower], shell("chown 5 /etc; stat -c %u /etc"));
+    assert_eq!(ran.lines(), ["5"]);
     Outcome::Passed
 }

@@ -11,7 +11,7 @@ pub enum Class {
     Create,
     /// Asking for the metadata of files.
     Stat,
-    /// Changing ids.
+    /// Changing ids, and the capabilities to do so.
     SetIds,
     /// Asking for ids.
     GetIds,
@@ -55,7 +55,7 @@ impl Class {
             Self::SetIds => {
                 "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups \
                  setuid32 setgid32 setreuid32 setregid32 setresuid32 setresgid32 setfsuid32 \
-                 setfsgid32 setgroups32"
+                 setfsgid32 setgroups32 prctl capset"
             }
             Self::GetIds => {
                 "getuid geteuid getgid getegid getresuid getresgid getgroups getuid32 geteuid32 \
@@ -78,6 +78,9 @@ impl Class {
                     Condition::equals(1, SOL_SOCKET),
                     Condition::equals(2, SO_PEERCRED),
                 ]],
+                "prctl" => [libc::PR_SET_KEEPCAPS, libc::PR_SET_SECUREBITS]
+                    .map(|option| vec![Condition::equals(0, option.cast_unsigned())])
+                    .into(),
                 _ => vec![Vec::new()],
             };
             rules.extend(conditions.into_iter().map(|all| Rule {

@@ -1,6 +1,7 @@
 //! [`Credentials`]: the ids that a process believes to have, and how calls change them. Pure.
 //!
-//! The rules are Linux's, with "effective user 0" in place of `CAP_SETUID` and `CAP_SETGID`.
+//! The rules are Linux's, with "effective user 0", or having kept capabilities as such a user became
+//! another, in place of `CAP_SETUID` and `CAP_SETGID`.
 
 use rustix::io::Errno;
 
@@ -109,21 +110,39 @@ pub struct Credentials {
     pub(super) group: Ids,
     /// Its supplementary groups.
     pub(super) groups: Vec<u32>,
+    /// Whether capabilities survive a change to a user that is not root.
+    pub(super) keeps: bool,
+    /// Whether it kept those that change ids, not being root any more.
+    pub(super) capable: bool,
 }
 
 impl Credentials {
     /// All ids the same.
-    pub fn new(uid: u32, gid: u32, groups: Vec<u32>) -> Self {
+    pub fn new(uid: u32, gid: u32, mut groups: Vec<u32>) -> Self {
+        groups.sort_unstable();
         Self {
             user: Ids::all(uid),
             group: Ids::all(gid),
             groups,
+            keeps: false,
+            capable: false,
         }
+    }
+
+    /// Itself with other user ids.
+    pub fn with_user(&self, user: Ids) -> Self {
+        let is_root = |ids: Ids| [ids.real, ids.effective, ids.saved].contains(&0);
+        let mut new = self.clone();
+        new.user = user;
+        if is_root(self.user) && !is_root(user) {
+            new.capable = self.keeps;
+        }
+        new
     }
 
     /// Whether it may change ids at will.
     pub fn privileged(&self) -> bool {
-        self.user.effective == 0
+        self.user.effective == 0 || self.capable
     }
 
     /// Whom files belong to that it makes.
@@ -152,6 +171,8 @@ impl Credentials {
             user: self.user.executed(uid),
             group: self.group.executed(gid),
             groups: self.groups.clone(),
+            keeps: false,
+            capable: false,
         }
     }
 }
@@ -199,6 +220,18 @@ mod tests {
             (Ok(USER.executed(Some(0))), Ok([5, 0, 0, 0])),
         ] {
             assert_eq!(shown(got), expected);
+        }
+    }
+
+    #[test]
+    fn capabilities_are_kept_when_asked_for_and_until_an_exec() {
+        for (keeps, after) in [(false, false), (true, true)] {
+            let mut root = Credentials::new(0, 0, Vec::new());
+            root.keeps = keeps;
+            let user = root.with_user(USER);
+            assert_eq!(user.privileged(), after);
+            assert!(!user.executed(None, None).privileged());
+            assert!(root.with_user(Ids::all(0)).privileged());
         }
     }
 

@@ -7,6 +7,13 @@ use super::credentials::Ids;
 use super::tracee::Tracee;
 use super::{Answer, Answered, DONE};
 
+// Bits of `PR_SET_SECUREBITS`.
+const NO_SETUID_FIXUP: u32 = 1 << 2;
+const KEEP_CAPS: u32 = 1 << 4;
+
+/// `CAP_SETGID` and `CAP_SETUID`.
+const CHANGE_IDS: u32 = 1 << 6 | 1 << 7;
+
 /// `NGROUPS_MAX` of the kernel.
 const MAX_GROUPS: u32 = 65_536;
 
@@ -24,13 +31,13 @@ pub fn answer(tracee: &Tracee<'_>, call: Call) -> Answered {
         C::Getresgid => three(tracee, now.group),
         C::Getgroups => get_groups(tracee, &now.groups),
         C::Setgroups => set_groups(tracee),
+        C::Prctl => keep_capabilities(tracee),
+        C::Capset => set_capabilities(tracee),
         C::Setuid | C::Setreuid | C::Setresuid | C::Setfsuid => {
             let old = now.user;
             let user = changed(tracee, call, old, now.privileged())?;
             if user != old {
-                let mut new = (*now).clone();
-                new.user = user;
-                tracee.set_credentials(new)?;
+                tracee.set_credentials(now.with_user(user))?;
             }
             given(call, old)
         }
@@ -64,6 +71,42 @@ fn given(call: Call, old: Ids) -> Answered {
         Call::Setfsuid | Call::Setfsgid => Ok(Answer::Value(old.file.into())),
         _ => DONE,
     }
+}
+
+/// `prctl`: whether the next change to a user that is not root keeps capabilities. The kernel, too, is
+/// to remember that.
+fn keep_capabilities(tracee: &Tracee<'_>) -> Answered {
+    let keeps = match tracee.int(0) {
+        libc::PR_SET_KEEPCAPS => tracee.id(1) != 0,
+        _ => tracee.id(1) & (KEEP_CAPS | NO_SETUID_FIXUP) != 0,
+    };
+    let now = tracee.credentials();
+    if now.keeps != keeps {
+        let mut new = (*now).clone();
+        new.keeps = keeps;
+        tracee.set_credentials(new)?;
+    }
+    Ok(Answer::Continue)
+}
+
+/// `capset`: a process that kept capabilities gives up those that change ids. The sets themselves are
+/// the kernel's.
+fn set_capabilities(tracee: &Tracee<'_>) -> Answered {
+    let now = tracee.credentials();
+    if now.keeps {
+        // Version and process in the header; effective, permitted, inheritable in the data.
+        let mut sets = [0; 8];
+        tracee.read(tracee.pointer(1), &mut sets)?;
+        let word = |at: usize| u32::from_ne_bytes(sets[at..at + 4].try_into().unwrap_or_default());
+        let (effective, permitted) = (word(0), word(4));
+        let mut new = (*now).clone();
+        new.capable = effective & CHANGE_IDS == CHANGE_IDS;
+        new.keeps = permitted & CHANGE_IDS == CHANGE_IDS;
+        if new != *now {
+            tracee.set_credentials(new)?;
+        }
+    }
+    Ok(Answer::Continue)
 }
 
 fn three(tracee: &Tracee<'_>, ids: Ids) -> Answered {
