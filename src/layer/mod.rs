@@ -24,7 +24,7 @@ pub use error::LayerError;
 pub use export::{Exported, export};
 pub use seal::{Inherit, seal};
 pub use stack::{Layer, LayerStack};
-pub use supervised::owners;
+pub use supervised::{owners, record_owner};
 pub use target::{
     AllIds, CAPABILITY, Content, Ids, Lower, Meta, SingleId, Target, TargetError, Truth,
     read_xattrs,

@@ -63,6 +63,18 @@ pub(super) fn set(fd: impl AsFd, attr: Option<&Attr>) -> Result<(), Errno> {
     }
 }
 
+/// Records the owner of an open file or directory that is in no layer.
+///
+/// # Errors
+/// The kernel's; a file system without such attributes is none.
+pub fn record_owner(fd: impl AsFd, uid: u32, gid: u32) -> std::io::Result<()> {
+    let value = Record::new(uid, gid).encode();
+    match fsetxattr(fd, RECORD, value.as_bytes(), XattrFlags::empty()) {
+        Err(Errno::NOTSUP) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 fn record(attr: &Attr) -> Record {
     let kind = FileType::from_raw_mode(attr.mode);
     let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);

@@ -16,6 +16,7 @@ mod lint;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod owners;
 mod remote;
 mod repositories;
 mod sections;
@@ -46,6 +47,7 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        owners::CASES,
         remote::CASES,
         repositories::CASES,
         sections::CASES,

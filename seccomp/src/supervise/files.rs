@@ -1,13 +1,18 @@
 //! The `chown` family, and what giving a file to somebody means.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Gid, Uid, chownat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fstat,
+    openat, readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
+};
 use rustix::io::Errno;
 
 use super::call::Call;
 use super::owners::Record;
-use super::resolve::{AT_FDCWD, is_proc};
+use super::resolve::{AT_FDCWD, is_proc, own_path};
 use super::stat::Metadata;
 use super::tracee::Tracee;
 use super::{Answered, DONE};
@@ -71,5 +76,55 @@ fn give(
     if old.is_none() && (new.uid, new.gid) == disk {
         return Ok(());
     }
-    tracee.owners().set(file, new)
+    let owners = tracee.owners();
+    let is_link = Metadata::open(file)?.kind() == FileType::Symlink;
+    if is_link && !owners.in_table(file)? {
+        match renewed(tracee, file) {
+            Ok(fresh) => return owners.set(fresh.as_fd(), new),
+            // It was renamed meanwhile, or lies where nobody may write.
+            Err(_) => return owners.set(file, new),
+        }
+    }
+    owners.set(file, new)
+}
+
+/// Makes a symbolic link anew, as it is, in an inode of its own: that of a link which an overlay has
+/// copied up is shown under the number of the lower one, until the kernel forgets that.
+fn renewed(tracee: &Tracee<'_>, link: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let place = tracee.place_of(link)?;
+    let name = OsStr::from_bytes(&place.name);
+    let old = statat(&place.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if old.st_nlink != 1 {
+        return Err(Errno::MLINK);
+    }
+    let above = fstat(&place.dir)?;
+    let target = readlinkat(&place.dir, name, Vec::new())?;
+    let fresh = format!(".lapstrake-link-{}", tracee.tid());
+    symlinkat(&target, &place.dir, &fresh)?;
+    let no_follow = AtFlags::SYMLINK_NOFOLLOW;
+    let done = utimensat(&place.dir, &fresh, &times(&old), no_follow)
+        .and_then(|()| renameat(&place.dir, &fresh, &place.dir, name));
+    if let Err(errno) = done {
+        unlinkat(&place.dir, &fresh, AtFlags::empty())?;
+        return Err(errno);
+    }
+    utimensat(
+        CWD,
+        own_path(place.dir.as_fd()),
+        &times(&above),
+        AtFlags::empty(),
+    )?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(&place.dir, name, flags, Mode::empty())
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds: i64, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.cast_signed(),
+    };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }

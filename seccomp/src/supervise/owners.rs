@@ -171,6 +171,14 @@ impl Owners {
         Ok(self.below.get(&link_of(fd)?).copied())
     }
 
+    /// Whether the table has an open file.
+    pub(super) fn in_table(&self, fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+        let stat = Metadata::open(fd)?;
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = table.get(&(stat.device(), stat.inode()));
+        Ok(kept.is_some_and(|kept| kept.born == stat.born()))
+    }
+
     /// Records an open file.
     pub(super) fn set(&self, fd: BorrowedFd<'_>, record: Record) -> Result<(), Errno> {
         self.recorded.store(true, Ordering::Release);

@@ -125,23 +125,34 @@ impl Tracee<'_> {
     /// The path of a directory beneath the process's root; fails if it has none, or another
     /// directory has it by now.
     fn name_of(&self, dir: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-        let root = self.of_its_own("root")?;
-        let top = link_of(root.as_fd())?;
-        let path = link_of(dir)?;
-        let inside = match top.as_slice() {
-            b"/" => &path[..],
-            top => path.strip_prefix(top).ok_or(Errno::XDEV)?,
-        };
-        let same = resolve(
-            root.as_fd(),
-            inside,
-            OFlags::PATH | OFlags::DIRECTORY,
-            ResolveFlags::IN_ROOT,
-        )?;
+        let path = self.inside(dir)?;
+        let same = self.in_root(&path, OFlags::PATH | OFlags::DIRECTORY)?;
         if identity(same.as_fd())? != identity(dir)? {
             return Err(Errno::XDEV);
         }
-        Ok(inside.to_vec())
+        Ok(path)
+    }
+
+    /// Where an open file is said to be, from the process's root.
+    fn inside(&self, file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+        let top = link_of(self.of_its_own("root")?.as_fd())?;
+        let path = link_of(file)?;
+        match top.as_slice() {
+            b"/" => Ok(path),
+            top => Ok(path.strip_prefix(top).ok_or(Errno::XDEV)?.to_vec()),
+        }
+    }
+
+    /// The place of an open symbolic link; fails if that is another file's by now.
+    pub fn place_of(&self, link: BorrowedFd<'_>) -> Result<Place, Errno> {
+        let place = self.place(AT_FDCWD, &self.inside(link)?)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = OsStr::from_bytes(&place.name);
+        let there = openat(&place.dir, name, flags, Mode::empty())?;
+        if identity(there.as_fd())? != identity(link)? {
+            return Err(Errno::XDEV);
+        }
+        Ok(place)
     }
 
     /// Follows links that end in one of the process's own; none if they do not.
