@@ -4,7 +4,7 @@
 # make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
 # make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
-# make bench      times and memory beside buildah
+# make bench      times and memory beside buildah and BuildKit; BENCH="--times 1 W2"
 # make install    PREFIX=/usr/local DESTDIR=
 # make clean
 #
@@ -18,7 +18,8 @@ FILTER ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential differential fuzz lint bench install clean setup FORCE
+.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench \
+	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
 all: build/lapstrake
@@ -39,6 +40,17 @@ demo: build/lapstrake
 	@integration/demo --bin build/lapstrake
 
 test: test-cargo fuzz test-integration test-differential
+
+# What the tests need besides the binary: packages, users (and the toolchain that is pinned, which rustup fetches
+# when cargo is first called, and must not twice at once), and base images, which take minutes the first time.
+setup-test: setup
+	@$(CARGO) --version
+	@for set in test differential fuzz; do integration/setup/packages $$set || exit; done
+	@integration/setup/users
+
+test-bases: setup
+	@integration/setup/packages test
+	@integration/setup/bases test -- true
 
 test-cargo: setup
 	@integration/setup/packages test

@@ -2,6 +2,7 @@
 //! `~/.config/lapstrake/config.toml`. A missing file is an empty one.
 //!
 //! ```toml
+//! store-limit = "20g"
 //! [registry."docker.io"]
 //! mirrors = ["http://127.0.0.1:5000"]
 //! [registry."127.0.0.1:5000"]
@@ -26,6 +27,9 @@ pub struct Config {
     /// By host, with its port if it has one.
     #[serde(default)]
     pub registry: BTreeMap<String, RegistryConfig>,
+    /// How large builds may let the store become, as `build --store-limit` takes it.
+    #[serde(default)]
+    pub store_limit: Option<String>,
 }
 
 /// What is set for one registry.
@@ -106,8 +110,12 @@ impl Config {
     /// before the file's mirrors.
     pub fn settings(mirror_flags: &[String]) -> Result<Settings, ConfigError> {
         let path = Self::path().unwrap_or_default();
-        let config = Self::load(&path)?;
-        config.into_settings(&path, mirror_flags)
+        Self::load(&path)?.into_settings(&path, mirror_flags)
+    }
+
+    /// The user's file, read.
+    pub fn user() -> Result<Self, ConfigError> {
+        Self::load(&Self::path().unwrap_or_default())
     }
 
     /// Reads `path`. A missing file is an empty one.

@@ -12,7 +12,8 @@ use lapstrake::layer::SingleId;
 use lapstrake::registry::{Registries, Settings};
 use lapstrake::store::{Store, StoredImage};
 use lapstrake::transfer::{
-    Event, ImportOptions, PullOptions, PullPolicy, import_tar, parts, pull_layers, push,
+    Bringer, Bringing, Event, ImportOptions, PullOptions, PullPolicy, import_tar, layers_of, parts,
+    pull, push,
 };
 use tempfile::TempDir;
 
@@ -123,12 +124,20 @@ fn a_real_registry_takes_and_gives_back() {
     let sent = image(&sender, &name("first:1"));
     let events = Mutex::new(Vec::new());
     let tell = |event| events.lock().unwrap().push(event);
+    let bringing = Bringing::default();
+    let sending = Bringer {
+        store: &sender,
+        remote: &registries,
+        bringing: &bringing,
+        compute: &|work| work(),
+        stopped: &|| false,
+        progress: &tell,
+    };
     push(
-        &sender,
-        &registries,
+        &sending,
         &parts(&sender, &sent).unwrap(),
         &name("first:1"),
-        &tell,
+        &[],
     )
     .unwrap();
     assert!(events.lock().unwrap().contains(&Event::Done {
@@ -138,11 +147,10 @@ fn a_real_registry_takes_and_gives_back() {
     // Another repository of the same registry: everything is there, nothing is sent.
     events.lock().unwrap().clear();
     push(
-        &sender,
-        &registries,
+        &sending,
         &parts(&sender, &sent).unwrap(),
         &name("second:1"),
-        &tell,
+        &[],
     )
     .unwrap();
     let layer = sent.manifest.layers[0].digest.clone();
@@ -163,19 +171,27 @@ fn a_real_registry_takes_and_gives_back() {
         name("second:1"),
         name("first").with_digest(sent.manifest_digest.clone()),
     ] {
-        let (found, layers) =
-            pull_layers(&receiver, &registries, &name, &options, &one_id(), &|_| {}).unwrap();
+        let found = pull(&receiver, &registries, &name, &options, &|_| {}).unwrap();
+        let receiving = Bringer {
+            store: &receiver,
+            remote: &registries,
+            bringing: &bringing,
+            compute: &|work| work(),
+            stopped: &|| false,
+            progress: &|_| {},
+        };
+        let layers = layers_of(&found).unwrap();
+        let layers = receiving.stack(&layers, &one_id()).unwrap();
         assert_eq!(found.id, sent.id, "{name}");
         assert_eq!(found.manifest_digest, sent.manifest_digest, "{name}");
         let hello = layers.layers()[0].diff().join("hello");
         assert_eq!(fs::read_to_string(hello).unwrap(), "hello\n");
     }
-    let missing = pull_layers(
+    let missing = pull(
         &receiver,
         &registries,
         &name("nothing:1"),
         &options,
-        &one_id(),
         &|_| {},
     );
     let error = missing.err().unwrap().to_string();

@@ -19,7 +19,8 @@ def titles():
 def run_all(report, env):
     for module in _modules():
         wanted = [(name, call) for name, call in module.CHECKS if env.wanted(name)]
-        if wanted:
-            print(f"\n{module.__doc__.splitlines()[0]}", flush=True)
-        for name, call in wanted:
-            report.check(name, call, env)
+        if not wanted:
+            continue
+        with report.part(module.__doc__.splitlines()[0]):
+            for name, call in wanted:
+                report.check(name, call, env)

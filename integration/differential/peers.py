@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 
 from harness import builders
 from harness.report import Skip
@@ -16,12 +15,6 @@ from . import image
 
 class Refused(Exception):
     """The build failed; the text is what was said for people."""
-
-
-def plain_env(user, **extra):
-    """No proxies: everything that is fetched comes from loopback."""
-    env = {k: v for k, v in user.env().items() if not k.lower().endswith("_proxy")}
-    return {**env, "TZ": "UTC", **extra}
 
 
 def version(command):
@@ -43,7 +36,7 @@ class Lapstrake:
         layout = os.path.join(folder, "layout")
         command = self.inner.args("build", "--progress", "plain", "-o",
                                   f"type=oci,tar=false,dest={layout},compression=uncompressed")
-        done = self.user.run([*command, *flags(case, context, text, self.name), context], env=plain_env(self.user),
+        done = self.user.run([*command, *flags(case, context, text, self.name), context], env=builders.plain_env(self.user),
                              timeout=300)
         if done.returncode != 0:
             message = done.stderr.decode(errors="replace")
@@ -71,43 +64,15 @@ def flags(case, context, text, who):
 
 
 class Docker:
-    """The BuildKit of Debian's dockerd, in a daemon of our own that touches neither the machine's network nor
-    its docker: see harness.builders."""
+    """The BuildKit of Debian's dockerd, in a daemon of our own: see harness.builders."""
 
-    name, program = "docker", "/usr/bin/docker"
+    name = "docker"
 
     def __init__(self, user, mirror):
-        for program in (self.program, "/usr/sbin/dockerd"):
-            if not os.path.exists(program):
-                raise Skip(f"{program} is not installed (docker.io)")
-        if os.geteuid() != 0:
-            raise Skip("dockerd needs root")
-        self.version, self.version_text = version([self.program])
         self.user, self.mirror, self.layers = user, mirror, image.Layers()
         self.lock = threading.Lock()
-        self._start()
-
-    def _start(self):
-        self.inner = builders.Docker(self.user, self.mirror)
-        try:
-            self._wait()
-        except Skip:
-            self.close()
-            raise
-
-    def _env(self):
-        return plain_env(self.user, DOCKER_HOST=self.inner.sock, DOCKER_BUILDKIT="1", BUILDKIT_PROGRESS="plain")
-
-    def _run(self, *args):
-        return self.user.run([self.program, *args], env=self._env(), timeout=300)
-
-    def _wait(self):
-        end = time.monotonic() + 30
-        while self._run("version").returncode != 0:
-            if self.inner.daemon.poll() is not None or time.monotonic() > end:
-                with open(f"{self.inner.dir}/log") as log:
-                    raise Skip(f"dockerd does not start here: {log.read().strip().splitlines()[-1:]}")
-            time.sleep(0.1)
+        self.inner = builders.Docker(user, mirror)
+        self.version, self.version_text = version([self.inner.program])
 
     def build(self, case, context, text):
         """Old daemons fall over some wrong Dockerfiles, and the builds beside them with them: another daemon, and
@@ -129,18 +94,18 @@ class Docker:
         with self.lock:
             if self.inner is daemon:
                 daemon.close()
-                self._start()
+                self.inner = builders.Docker(self.user, self.mirror)
         return True
 
     def _build(self, case, context, text):
         folder = os.path.dirname(context)
         note, saved = os.path.join(folder, "docker.id"), os.path.join(folder, "docker.tar")
-        done = self._run("build", "--network", "host", "--iidfile", note, *flags(case, context, text, self.name), context)
+        done = self.inner.client("build", "--network", "host", "--iidfile", note, *flags(case, context, text, self.name), context)
         if done.returncode != 0:
             raise Refused((done.stdout + done.stderr).decode(errors="replace"))
         with open(note) as f:
             name = f.read().strip()
-        done = self._run("save", "-o", saved, name)
+        done = self.inner.client("save", "-o", saved, name)
         if b"empty export" in done.stderr:
             return self._without_layers(name)
         if done.returncode != 0:
@@ -151,7 +116,7 @@ class Docker:
 
     def _without_layers(self, name):
         """docker cannot save an image of no layers; what it says of it is all but the history."""
-        found = json.loads(self._run("image", "inspect", name).stdout)[0]
+        found = json.loads(self.inner.client("image", "inspect", name).stdout)[0]
         keys = {"config": "Config", "os": "Os", "architecture": "Architecture", "author": "Author"}
         return image.Image({k: found.get(v) for k, v in keys.items()}, [])
 
@@ -176,7 +141,7 @@ class Buildah:
     def _run(self, *args):
         store = self.user.store
         base = ["buildah", "--root", store + "/s", "--runroot", store + "/r", "--registries-conf", self.inner.conf]
-        return self.user.run([*base, *args], env=plain_env(self.user, BUILDAH_ISOLATION="chroot"), timeout=600)
+        return self.user.run([*base, *args], env=builders.plain_env(self.user, BUILDAH_ISOLATION="chroot"), timeout=600)
 
     def build(self, case, context, text):
         folder = os.path.dirname(context)

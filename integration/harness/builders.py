@@ -5,12 +5,27 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 
 from .report import Failure, Skip
 
 
 def tail(data, lines=30):
     return "\n".join(data.decode(errors="replace").rstrip().splitlines()[-lines:])
+
+
+def plain_env(user, **extra):
+    """No proxies: everything that is fetched comes from loopback."""
+    env = {k: v for k, v in user.env().items() if not k.lower().endswith("_proxy")}
+    return {**env, "TZ": "UTC", **extra}
+
+
+def unmount_below(path):
+    """Detaches what a builder left mounted in its directory."""
+    with open("/proc/mounts") as f:
+        points = [line.split()[1] for line in f]
+    for point in sorted((p for p in points if p.startswith(path + "/")), reverse=True):
+        subprocess.run(["umount", "-l", point], capture_output=True)
 
 
 class Lapstrake:
@@ -96,27 +111,47 @@ class Buildah:
 
 
 class Docker:
-    """BuildKit inside Debian's dockerd, started for the occasion."""
+    """BuildKit inside Debian's dockerd, started for the occasion: a daemon on a private socket and directory that
+    touches neither the machine's network nor its docker. `Skip` where there is none."""
 
-    name = "docker"
+    name, program, server = "docker", "/usr/bin/docker", "/usr/sbin/dockerd"
 
-    def __init__(self, user, mirror):
+    def __init__(self, user, mirror, place=None):
+        for program in (self.program, self.server):
+            if not os.path.exists(program):
+                raise Skip(f"{program} is not installed (docker.io)")
+        if os.geteuid() != 0:
+            raise Skip("dockerd needs root")
         self.user = user
-        self.dir = tempfile.mkdtemp(prefix="dockerd.")
+        self.dir = tempfile.mkdtemp(prefix="dockerd.", dir=place)
         self.sock = f"unix://{self.dir}/sock"
         self.log = open(f"{self.dir}/log", "w")
         self.daemon = subprocess.Popen(
-            ["/usr/sbin/dockerd", "--iptables=false", "--bridge=none", "-H", self.sock, "--data-root", f"{self.dir}/data",
+            [self.server, "--iptables=false", "--bridge=none", "-H", self.sock, "--data-root", f"{self.dir}/data",
              "--exec-root", f"{self.dir}/exec", "--pidfile", f"{self.dir}/pid", "--registry-mirror", f"http://{mirror}"],
-            stdout=self.log, stderr=self.log)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=plain_env(user))
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self):
+        end = time.monotonic() + 30
+        while self.client("version").returncode != 0:
+            if self.daemon.poll() is not None or time.monotonic() > end:
+                with open(self.log.name) as log:
+                    raise Skip(f"dockerd does not start here: {log.read().strip().splitlines()[-1:]}")
+            time.sleep(0.1)
+
+    def env(self):
+        return plain_env(self.user, DOCKER_HOST=self.sock, DOCKER_BUILDKIT="1", BUILDKIT_PROGRESS="plain")
+
+    def client(self, *args, timeout=300):
+        return self.user.run([self.program, *args], env=self.env(), timeout=timeout)
 
     def call(self, *args):
-        env = {**self.user.env(), "DOCKER_HOST": self.sock, "DOCKER_BUILDKIT": "1", "BUILDKIT_PROGRESS": "plain"}
-        for _ in range(100):
-            if subprocess.run(["/usr/bin/docker", "version"], env=env, capture_output=True).returncode == 0:
-                break
-            subprocess.run(["sleep", "0.2"])
-        done = self.user.run(["/usr/bin/docker", *args], env=env, timeout=1200)
+        done = self.client(*args, timeout=1200)
         if done.returncode != 0:
             raise Failure(f"docker {' '.join(args)}: exit status {done.returncode}\n{tail(done.stderr)}")
         return done
@@ -140,6 +175,7 @@ class Docker:
         self.daemon.terminate()
         self.daemon.wait(30)
         self.log.close()
+        unmount_below(self.dir)
         shutil.rmtree(self.dir, ignore_errors=True)
 
 

@@ -1,6 +1,7 @@
 """Counts and prints results. Every check ends as Passed, Skipped (with a reason) or Failed."""
 
-import sys
+import contextlib
+import multiprocessing
 import time
 import traceback
 
@@ -17,6 +18,39 @@ class Report:
     def __init__(self):
         self.passed, self.failed, self.skipped = 0, [], []
         self.start = time.monotonic()
+        self.lines, self.lock = None, multiprocessing.Lock()
+
+    @contextlib.contextmanager
+    def part(self, title):
+        """Keeps the lines together under a title: other processes with this report's lock print, too."""
+        self.lines = [f"\n{title}"]
+        try:
+            yield
+        finally:
+            lines, self.lines = self.lines, None
+            self.say("\n".join(lines))
+
+    def say(self, text):
+        if self.lines is not None:
+            self.lines.append(text)
+            return
+        with self.lock:
+            print(text, flush=True)
+
+    def fork(self):
+        """An empty report for another process; `found` of it is for `add` of this one."""
+        other = Report()
+        other.lock = self.lock
+        return other
+
+    def found(self):
+        return self.passed, self.failed, self.skipped
+
+    def add(self, found):
+        passed, failed, skipped = found
+        self.passed += passed
+        self.failed += failed
+        self.skipped += skipped
 
     def check(self, name, call, *args, **kw):
         """Runs one check; returns its value, or None when it did not pass."""
@@ -40,18 +74,16 @@ class Report:
         self._line("Skipped", name, f": {reason}")
 
     def note(self, text):
-        print(f"         {text}", flush=True)
+        self.say(f"         {text}")
 
     def _fail(self, name, reason):
         self.failed.append((name, reason))
         self._line("Failed", name, "")
         for line in reason.rstrip().splitlines()[-40:]:
-            print(f"         | {line}")
-        sys.stdout.flush()
+            self.say(f"         | {line}")
 
-    @staticmethod
-    def _line(result, name, tail):
-        print(f"{result:8} {name}{tail}", flush=True)
+    def _line(self, result, name, tail):
+        self.say(f"{result:8} {name}{tail}")
 
     def close(self):
         """Prints the summary; returns the exit status."""

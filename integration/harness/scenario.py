@@ -110,7 +110,7 @@ class Run:
             self.report.check(self.title(image, "its base's layers are unchanged"), peer.keeps_base,
                               self.registry, image["base"])
         archive = self.report.check(self.title(image, "skopeo copy: layout, registry, docker archive"), peer.copies,
-                                    self.registry, image["tag"].split(":")[0])
+                                    self.registry, f"{image['tag'].split(':')[0]}-{self.user.mode}")
         if archive and self.user.mode == "many":
             self.report.check(self.title(image, "podman load"), peer.podman_load, archive)
         bundle = self.report.check(self.title(image, "umoci unpack"), peer.bundle)
@@ -187,17 +187,25 @@ class Run:
         return True
 
 
-def run_all(report, env):
-    """Every scenario for every user it names; `env` has builder_for, registry, scratch, wanted."""
+def by_mode(env):
+    """{mode: its scenarios}, of those that are wanted. A mode has one user and one store, so its scenarios run one
+    after the other, but those of different modes have nothing in common."""
+    found = {}
     for name, spec in load_all():
         for mode in spec.get("modes", ["many", "one"]):
-            if not env.wanted(f"{name} {mode}"):
-                continue
-            builder = env.builder_for(mode)
-            if isinstance(builder, str):
-                report.skip(f"{name} [{mode}]", builder)
-            elif "npm" in spec.get("needs", []) and not env.npm():
-                report.skip(f"{name} [{mode}]", "the npm registry of this machine does not answer")
-            else:
-                print(f"\n{name} [{mode}]: {spec['about']}", flush=True)
+            if env.wanted(f"{name} {mode}"):
+                found.setdefault(mode, []).append((name, spec))
+    return found
+
+
+def run_all(report, env, mode, scenarios):
+    """The scenarios of one mode; `env` has builder_for, npm, registry, scratch."""
+    builder = env.builder_for(mode)
+    for name, spec in scenarios:
+        if isinstance(builder, str):
+            report.skip(f"{name} [{mode}]", builder)
+        elif "npm" in spec.get("needs", []) and not env.npm():
+            report.skip(f"{name} [{mode}]", "the npm registry of this machine does not answer")
+        else:
+            with report.part(f"{name} [{mode}]: {spec['about']}"):
                 Run(report, name, spec, builder, env.registry, env.scratch).all()

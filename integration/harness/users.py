@@ -1,5 +1,6 @@
 """The unprivileged users that builds run as, and how commands are started as one of them."""
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -19,6 +20,13 @@ def _ranges(name):
 
 
 def create(name, many):
+    """Makes the account unless it is there; several suites may want it at once."""
+    with open("/run/lock/lapstrake-users", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _create(name, many)
+
+
+def _create(name, many):
     try:
         pwd.getpwnam(name)
     except KeyError:

@@ -1,7 +1,11 @@
 //! The capabilities of a process in the sandbox.
 
+use std::io;
+
 use caps::{CapSet, Capability, CapsHashSet};
 use serde::{Deserialize, Serialize};
+
+use crate::sys;
 
 /// A set of capabilities, as a bit mask in the kernel's numbering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,15 +71,17 @@ impl Capabilities {
     }
 }
 
-/// Drops every capability outside `keep` from the bounding set, for good.
-pub(crate) fn bound(keep: Capabilities) -> Result<(), caps::errors::CapsError> {
+/// Drops every capability outside `keep` from the bounding set, for good, those included that are
+/// younger than this program.
+pub(crate) fn bound(keep: Capabilities) -> io::Result<()> {
     if keep == Capabilities::all() {
         return Ok(());
     }
-    let keep = keep.members();
-    for capability in caps::runtime::thread_all_supported() {
-        if !keep.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability)?;
+    for number in (0..u64::BITS).filter(|number| keep.0 & 1 << number == 0) {
+        match sys::prctl(libc::PR_CAPBSET_DROP, number.into()) {
+            // The kernel has no capability of this number, nor of a higher one.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            result => result?,
         }
     }
     Ok(())

@@ -17,13 +17,14 @@ use crate::attached::Attached;
 use crate::attributes;
 use crate::error::Error;
 use crate::mount::{Filesystem, clone_tree, errno};
+use crate::points::MountPoints;
 use crate::spec::RunSpec;
 use crate::stubs;
 
 /// A root file system that can be written.
 ///
 /// Directories below `dir`: `upper` (what changed, in overlayfs form), `work` (the kernel's own),
-/// `empty` and `stubs` (lowers of our making). All of them belong to this value until
+/// `empty` and `stubs` (lowers of our making; a step's mount points may lie elsewhere). All of them belong to this value until
 /// [`Workspace::finish`].
 #[derive(Debug)]
 pub struct Workspace {
@@ -36,33 +37,30 @@ impl Workspace {
     /// Mounts `lowers` (topmost first, directories in overlayfs form) with a fresh upper in `dir`, an
     /// empty directory on a file system that can hold one.
     pub fn overlay(lowers: &[PathBuf], dir: &Path) -> Result<Self, Error> {
-        Self::mount(lowers, dir)
+        Self::mount(None, lowers, dir)
     }
 
     /// Like [`Self::overlay`], with everything that `spec` mounts on already there.
     ///
     /// Mount points that the lowers lack come from a synthetic lower on top of them, so they are
-    /// never in the upper directory. [`crate::spawn`] wants a workspace made by this function.
+    /// never in the upper directory. [`crate::spawn`] wants a workspace made by this function or by
+    /// [`Self::for_step`].
     pub fn for_run(lowers: &[PathBuf], dir: &Path, spec: &RunSpec) -> Result<Self, Error> {
-        let targets = stubs::targets(spec)?;
-        let stub = match lowers {
-            // A layer on its own is what its overlay would show: there is nothing to hide in it.
-            [only] => {
-                let root = File::open(only).map_err(Error::io("open the layer", only))?;
-                stubs::build(root.as_fd(), &targets, &dir.join("stubs"))?
-            }
-            _ => {
-                let view = View::overlay(lowers, dir)?;
-                stubs::build(view.root(), &targets, &dir.join("stubs"))?
-            }
-        };
-        let mut all = Vec::with_capacity(lowers.len() + 1);
-        all.extend(stub);
-        all.extend_from_slice(lowers);
-        Self::mount(&all, dir)
+        Self::for_step(lowers, dir, spec, &MountPoints::new(dir.join("stubs")))
     }
 
-    fn mount(lowers: &[PathBuf], dir: &Path) -> Result<Self, Error> {
+    /// The same as one of many: `points` remembers what the layers lack.
+    pub fn for_step(
+        lowers: &[PathBuf],
+        dir: &Path,
+        spec: &RunSpec,
+        points: &MountPoints,
+    ) -> Result<Self, Error> {
+        let layer = points.layer(lowers, dir, stubs::targets(spec)?)?;
+        Self::mount(layer, lowers, dir)
+    }
+
+    fn mount(points: Option<PathBuf>, lowers: &[PathBuf], dir: &Path) -> Result<Self, Error> {
         let upper = make_dir(dir, "upper")?;
         let work = make_dir(dir, "work")?;
         let bottom = if lowers.is_empty() {
@@ -70,8 +68,8 @@ impl Workspace {
         } else {
             None
         };
-        let lowers: Vec<PathBuf> = lowers.iter().cloned().chain(bottom).collect();
-        if let Some(top) = lowers.first() {
+        // The root is always the upper's: it looks like the topmost layer of the image.
+        if let Some(top) = lowers.first().or(bottom.as_ref()) {
             let from = File::open(top).map_err(Error::io("open the layer", top))?;
             let to = File::open(&upper).map_err(Error::io("open", &upper))?;
             attributes::copy(from.as_fd(), to.as_fd()).map_err(Error::io(
@@ -79,6 +77,11 @@ impl Workspace {
                 &upper,
             ))?;
         }
+        let lowers: Vec<PathBuf> = points
+            .into_iter()
+            .chain(lowers.iter().cloned())
+            .chain(bottom)
+            .collect();
         let layers = Layers::open(&lowers, Some((&upper, &work)))?;
         let mount = layers.mount(dir)?;
         let root = open_root(&mount, dir)?;
@@ -108,16 +111,34 @@ impl Workspace {
     pub fn finish(self) -> Result<PathBuf, Error> {
         let Self { mount, root, dir } = self;
         drop((root, mount));
-        for name in ["work", "stubs", "empty"] {
-            let path = dir.join(name);
-            match fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &path)(e));
-                }
-                _ => {}
-            }
+        if remove_plain_work(&dir.join("work")).is_err() {
+            remove(&dir.join("work"))?;
+        }
+        for name in ["stubs", "empty"] {
+            remove(&dir.join(name))?;
         }
         Ok(dir.join("upper"))
+    }
+}
+
+/// What the kernel leaves in a work directory of which nothing was in use when it was unmounted: taking
+/// it away by name is a fifth of the system calls of looking what is there.
+fn remove_plain_work(work: &Path) -> io::Result<()> {
+    let inner = work.join("work");
+    let incompatible = inner.join("incompat");
+    let volatile = incompatible.join("volatile");
+    fs::remove_file(volatile.join("dirty"))?;
+    for dir in [&volatile, &incompatible, &inner, work] {
+        fs::remove_dir(dir)?;
+    }
+    Ok(())
+}
+
+/// Deletes a tree; none there is no error.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
     }
 }
 

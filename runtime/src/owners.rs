@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use seccomp::supervise::{Credentials, OWNERS, Owners, Supervisor, protect};
+use seccomp::supervise::{self, Credentials, OWNERS, Owners, Supervisor};
 use seccomp::{Action, Profile};
 
 use crate::sys;
@@ -46,8 +46,10 @@ pub(crate) fn probe() -> Result<(), String> {
 
 fn try_listening() -> io::Result<()> {
     let Some(child) = sys::fork_single()? else {
-        let listening = profile(None)
-            .and_then(|profile| seccomp::compile(&profile).map_err(io::Error::other))
+        let mut profile = everything();
+        protect(&mut profile);
+        let listening = seccomp::compile(&profile)
+            .map_err(io::Error::other)
             .and_then(|filter| seccomp::install_notifying(&filter));
         let code = match listening {
             Ok(_) => 0,
@@ -68,21 +70,23 @@ fn try_listening() -> io::Result<()> {
     }
 }
 
-/// The filter of a supervised program: over `usual`, or over everything being allowed.
-fn profile(usual: Option<Profile>) -> io::Result<Profile> {
-    let mut profile = usual.unwrap_or(Profile {
+/// A profile of a program that may do everything.
+pub(crate) fn everything() -> Profile {
+    Profile {
         rules: Vec::new(),
         refused: Action::Allow,
         unknown: Action::Allow,
-    });
-    protect(&mut profile, OWNERS);
-    Ok(profile)
+    }
 }
 
-/// Puts the calling process, whose filter would be `usual`, under supervision through `socket`.
-pub(crate) fn submit(usual: Option<Profile>, socket: &UnixStream) -> io::Result<()> {
-    let filter = seccomp::compile(&profile(usual)?).map_err(io::Error::other)?;
-    let listener = seccomp::install_notifying(&filter)?;
+/// Makes `profile` that of a supervised program.
+pub(crate) fn protect(profile: &mut Profile) {
+    supervise::protect(profile, OWNERS);
+}
+
+/// Puts the calling process under `filter` and so under supervision, through `socket`.
+pub(crate) fn submit(filter: &[libc::sock_filter], socket: &UnixStream) -> io::Result<()> {
+    let listener = seccomp::install_notifying(filter)?;
     let fds = [listener.as_raw_fd()];
     let message = [IoSlice::new(&[0])];
     let rights = [ControlMessage::ScmRights(&fds)];

@@ -26,7 +26,7 @@ use crate::overlay::Workspace;
 use crate::owners::Watch;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
-use crate::{hosts, sys};
+use crate::{filter, hosts, sys};
 
 /// The name under which our program finds that it is to be an init process.
 pub(crate) const INIT_NAME: &str = "lapstrake-init";
@@ -99,6 +99,15 @@ impl Child {
     /// A handle to kill it with.
     pub fn kill_handle(&self) -> KillHandle {
         self.handle.clone()
+    }
+
+    /// The process id of its init, as this process sees it, while it lives: all its processes are
+    /// below that one.
+    pub fn pid(&self) -> Option<u32> {
+        let fd = self.handle.shared.pidfd.as_raw_fd();
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+        pid.trim().parse().ok()
     }
 
     /// Ends every process of the sandbox.
@@ -181,6 +190,7 @@ impl Prepared {
             let first = Credentials::new(spec.uid, spec.gid, spec.groups.clone());
             (first, owners)
         });
+        let is_supervised = supervised.is_some();
         let groups = match supervised {
             Some(_) => None,
             None => usable_groups(&spec, &ids)?,
@@ -222,6 +232,7 @@ impl Prepared {
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
             supervised: None,
+            filter: filter::compiled(spec.seccomp.then_some(spec.capabilities), is_supervised)?,
             masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,

@@ -28,6 +28,23 @@ pub struct Target {
     pub own: bool,
 }
 
+impl Target {
+    /// The name in the root directory through which it is reached.
+    pub fn first_name(&self) -> Option<OsString> {
+        let name = inroot::relative(&self.path).components().next()?;
+        Some(name.as_os_str().to_owned())
+    }
+}
+
+/// A layer of mount points.
+#[derive(Debug)]
+pub struct Built {
+    /// Its directory; `None` if the image has every mount point.
+    pub layer: Option<PathBuf>,
+    /// Whether a target is not where its path says.
+    pub through_links: bool,
+}
+
 /// Directories that every sandbox mounts.
 const DIRECTORIES: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Files that every sandbox mounts.
@@ -101,19 +118,17 @@ enum Entry {
     File,
 }
 
-/// Builds the layer at `dir`; `None` if the image has every mount point.
-pub fn build(
-    root: BorrowedFd<'_>,
-    targets: &[Target],
-    dir: &Path,
-) -> Result<Option<PathBuf>, Error> {
+/// Builds the layer at `dir`, where nothing is yet.
+pub fn build(root: BorrowedFd<'_>, targets: &[Target], dir: &Path) -> Result<Built, Error> {
     let mut plan = Plan::new();
+    let mut through_links = false;
     for target in targets {
         let refuse = |why: String| Error::MountPoint {
             target: target.path.clone(),
             why,
         };
         let located = inroot::locate(root, &target.path).map_err(|e| refuse(e.to_string()))?;
+        through_links |= located.path() != inroot::relative(&target.path);
         if located.missing.is_empty() {
             check(root, &located, target)?;
         } else if target.own && located.path() != inroot::relative(&target.path) {
@@ -122,11 +137,15 @@ pub fn build(
             add(&mut plan, &located, target.directory);
         }
     }
-    if plan.is_empty() {
-        return Ok(None);
+    let mut layer = None;
+    if !plan.is_empty() {
+        make(root, &plan, dir).map_err(Error::io("make the layer of mount points", dir))?;
+        layer = Some(dir.to_owned());
     }
-    make(root, &plan, dir).map_err(Error::io("make the layer of mount points", dir))?;
-    Ok(Some(dir.to_owned()))
+    Ok(Built {
+        layer,
+        through_links,
+    })
 }
 
 /// A mount point that exists has to be of the kind that is mounted there.
@@ -244,7 +263,8 @@ mod tests {
 
     fn run(image: &Path, targets: &[Target]) -> Result<Option<PathBuf>, Error> {
         let out = image.with_extension("stubs");
-        build(File::open(image).unwrap().as_fd(), targets, &out)
+        let built = build(File::open(image).unwrap().as_fd(), targets, &out);
+        built.map(|built| built.layer)
     }
 
     #[test]

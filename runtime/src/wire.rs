@@ -41,6 +41,8 @@ pub struct Job {
     pub seccomp: bool,
     /// A socket for the filter's listener: ids are the supervisor's business then.
     pub supervised: Option<RawFd>,
+    /// The filter, if it is the same for every process with these capabilities: `seccomp::to_words`.
+    pub filter: Vec<u64>,
     pub masked: bool,
     /// Whether group 5 (`tty`, for terminals) exists here.
     pub tty_group: bool,

@@ -11,10 +11,12 @@ mod emit;
 mod install;
 mod profile;
 pub mod supervise;
+mod words;
 
 pub use emit::{CompileError, Machine, compile, compile_for};
 pub use install::{install, install_notifying};
 pub use profile::{Action, Condition, Profile, Rule, Test};
+pub use words::{from_words, to_words};
 
 #[cfg(test)]
 mod tests;

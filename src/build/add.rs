@@ -6,8 +6,8 @@ use std::io::BufReader;
 use anyhow::Result;
 
 use super::copy::{self, Dest, Origin};
-use super::fetched;
 use super::stage::Stage;
+use super::{explain, fetched};
 use crate::cache::KeyBuilder;
 use crate::copy::{CopyOptions, Selection, Source, select};
 use crate::fetch::{Commit, FetchedFile};
@@ -24,10 +24,9 @@ enum Found<'s> {
 
 /// Does an ADD.
 pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &AddStep) -> Result<()> {
-    let staging = stage.store().staging()?;
-    let origin = Origin::open(stage, &plan::Source::Context, &staging)?;
+    let origin = Origin::of(stage, &plan::Source::Context)?;
     let lower = |path: &RootPath| origin.attr(path);
-    let source = origin.source(&lower);
+    let source = origin.source(stage, &lower)?;
     let options = CopyOptions {
         exclude: step.exclude.clone(),
         ..copy::options(
@@ -73,6 +72,7 @@ fn look<'s>(
 ) -> Result<Found<'s>> {
     Ok(match wanted {
         AddSource::Local(path) => {
+            let _permit = stage.permit()?;
             Found::Local(select(source, std::slice::from_ref(path), options)?)
         }
         AddSource::Http(url) => Found::File(fetched::file(stage, url, checksum)?),
@@ -89,7 +89,8 @@ fn add_to_key(
 ) -> Result<()> {
     match found {
         Found::Local(selection) => {
-            let content = selection.digest(source, options, &stage.shared.files)?;
+            let _permit = stage.permit()?;
+            let content = explain::content_digest(stage, selection, source, options)?;
             key.field("content", content.as_str());
             return Ok(());
         }

@@ -1,4 +1,5 @@
-//! Base images: each resolved, fetched and unpacked once per build, whoever asks first.
+//! Base images: each resolved once per build, whoever asks first. What is known of one then is its
+//! manifest and configuration; its layers come when their files are needed (`lazy`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +8,14 @@ use anyhow::Result;
 
 use super::Environment;
 use super::image::{BuiltLayer, Origin};
+use super::lazy::{self, LazyLayer};
 use super::slot::Slot;
 use crate::image::{Digest, ImageConfig, Platform, Reference};
-use crate::layer::LayerStack;
-use crate::progress::{Outcome, Step};
+use crate::progress::Outcome;
 use crate::store::StoredImage;
-use crate::transfer::{self, Event, LAYOUT_SCHEME, LayoutRef, PullOptions, PullPolicy};
+use crate::transfer::{
+    self, BlobSource, LAYOUT_SCHEME, LayoutRef, PullOptions, PullPolicy, SourcedLayer,
+};
 
 /// An image that stages begin with or copy from.
 pub(super) struct Base {
@@ -20,7 +23,6 @@ pub(super) struct Base {
     pub(super) digest: Digest,
     pub(super) config: ImageConfig,
     pub(super) layers: Vec<BuiltLayer>,
-    pub(super) stack: LayerStack,
 }
 
 type Key = (String, String);
@@ -50,7 +52,7 @@ pub(super) struct Bases {
 }
 
 impl Bases {
-    /// The image, unpacked. `name` is what progress shows while it is fetched.
+    /// The image. `name` is what progress shows while it is looked up.
     pub(super) fn get(
         &self,
         env: &Environment<'_>,
@@ -94,47 +96,36 @@ fn make(
 ) -> Result<Arc<Base>> {
     env.cancel.check()?;
     let shown = env.progress.start(name);
-    let tell = |event| tell(&shown, &event);
-    let (image, stack) = bring(env, reference, platform, &tell)?;
+    let tell = |event| lazy::tell(&shown, &event);
+    let (image, sources) = resolve(env, reference, platform, &tell)?;
     shown.finish(Outcome::Done);
-    let layers = stack
-        .layers()
-        .iter()
-        .zip(&image.config.rootfs.diff_ids)
-        .zip(&image.manifest.layers);
-    let layers = layers
-        .map(|((layer, diff_id), blob)| {
-            let origin = Origin::Base {
-                diff_id: diff_id.parse()?,
-                blob: blob.clone(),
-            };
-            Ok(BuiltLayer {
-                layer: layer.clone(),
-                origin,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let (digest, config) = (image.manifest_digest, image.config);
+    let layers = SourcedLayer::of_image(&image, reference, &sources)?;
+    let built = |layer: SourcedLayer| BuiltLayer {
+        origin: Origin::Base {
+            diff_id: layer.diff_id.clone(),
+            blob: layer.blob.clone(),
+        },
+        layer: LazyLayer::sourced(layer),
+    };
     Ok(Arc::new(Base {
-        digest,
-        config,
-        layers,
-        stack,
+        digest: image.manifest_digest,
+        config: image.config,
+        layers: layers.into_iter().map(built).collect(),
     }))
 }
 
-/// Fetches an image from a registry, or takes it out of a layout.
-fn bring(
+/// Asks a registry, if need be, or reads a layout; and says where the layers may be had.
+fn resolve(
     env: &Environment<'_>,
     reference: &str,
     platform: &Platform,
     tell: &transfer::Progress<'_>,
-) -> Result<(StoredImage, LayerStack)> {
+) -> Result<(StoredImage, Vec<BlobSource>)> {
     let exact = env.settings.platform_named;
     if let Some(layout) = reference.strip_prefix(LAYOUT_SCHEME) {
         let layout: LayoutRef = layout.parse().map_err(anyhow::Error::msg)?;
-        let brought = transfer::layout_layers(env.store, &layout, platform, exact, env.ids, tell)?;
-        return Ok(brought);
+        let image = transfer::layout_image(env.store, &layout, platform, exact)?;
+        return Ok((image, vec![BlobSource::Layout(layout.dir)]));
     }
     let policy = if env.settings.pull {
         PullPolicy::Always
@@ -147,22 +138,6 @@ fn bring(
         policy,
     };
     let reference: Reference = reference.parse()?;
-    let brought =
-        transfer::pull_layers(env.store, env.remote, &reference, &options, env.ids, tell)?;
-    Ok(brought)
-}
-
-fn tell(shown: &Step, event: &Event) {
-    let line = match event {
-        Event::Exists { .. } | Event::Unpacking { .. } => return,
-        Event::Started { blob, size } => format!("fetching {} ({size} bytes)", short(blob)),
-        Event::Done { blob } => format!("fetched {}", short(blob)),
-        Event::Unpacked { blob } => format!("unpacked {}", short(blob)),
-    };
-    shown.output(line.as_bytes());
-}
-
-/// As many digits as people tell blobs apart by.
-fn short(digest: &Digest) -> &str {
-    &digest.hex()[..12]
+    let image = transfer::resolve(env.store, env.remote, &reference, &options, tell)?;
+    Ok((image, vec![BlobSource::Repository(reference)]))
 }

@@ -40,6 +40,11 @@ impl<'a> NamedFiles<'a> {
             }
         }
     }
+
+    /// The context, if it was opened.
+    pub fn opened(&self) -> Option<&Context> {
+        self.opened.get()
+    }
 }
 
 impl<'a> Environment<'a> {

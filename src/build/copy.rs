@@ -1,13 +1,16 @@
 //! COPY, and ADD of local files: selected content, from the context, a stage or an image.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use runtime::{View, Workspace};
 
-use super::content;
 use super::image::BuiltLayer;
 use super::stage::Stage;
+use super::{content, explain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
@@ -19,10 +22,8 @@ use crate::store::Staging;
 
 /// Does a COPY.
 pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result<()> {
-    let staging = stage.store().staging()?;
-    let origin = Origin::open(stage, &step.from, &staging)?;
+    let origin = Origin::of(stage, &step.from)?;
     let lower = |path: &RootPath| origin.attr(path);
-    let source = origin.source(&lower);
     let options = CopyOptions {
         link: step.link,
         parents: step.parents,
@@ -36,14 +37,16 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
     };
     let mut selected = None;
     let mut digest = || -> Result<Digest> {
+        let source = origin.source(stage, &lower)?;
+        let _permit = stage.permit()?;
         let selection = selected.insert(copy::select(&source, &step.sources, &options)?);
-        Ok(selection.digest(&source, &options, &stage.shared.files)?)
+        explain::content_digest(stage, selection, &source, &options)
     };
     let content = match &origin {
         Origin::Context(_) => digest()?,
-        Origin::Tree { stack, .. } => {
+        Origin::Tree(tree) => {
             let describe = |key: &mut KeyBuilder| describe(key, &step.sources, &options);
-            content::remembered(stage, stack, describe, digest)?
+            content::remembered(stage, &tree.layers, describe, digest)?
         }
     };
     let mut key = key(stage, "copy", &step.dest, &step.workdir, &options);
@@ -54,11 +57,12 @@ pub(super) fn step(stage: &mut Stage<'_>, name: &str, step: &CopyStep) -> Result
         workdir: RootPath::new(&step.workdir),
     };
     stage.layer_step(name, key.finish(), |stage, _| {
-        let selection = match selected {
-            Some(selection) => selection,
-            None => copy::select(&source, &step.sources, &options)?,
-        };
+        let source = origin.source(stage, &lower)?;
         into_layer(stage, options.is_linked(), |target| {
+            let selection = match selected {
+                Some(selection) => selection,
+                None => copy::select(&source, &step.sources, &options)?,
+            };
             selection.apply(&source, target, dest.path, &dest.workdir, &options)?;
             write_heredocs(target, &step.heredocs, &dest, &options)
         })
@@ -121,53 +125,94 @@ pub(super) enum Origin<'a> {
     /// The build context, or a named one.
     Context(&'a Context),
     /// A stage or an image.
-    Tree {
-        root: RootDir,
-        stack: LayerStack,
-        label: String,
-    },
+    Tree(Tree),
+}
+
+/// The root file system of a stage or an image, which is mounted when its files are needed.
+pub(super) struct Tree {
+    pub(super) layers: Vec<BuiltLayer>,
+    label: String,
+    mounted: OnceLock<Mounted>,
+}
+
+struct Mounted {
+    root: RootDir,
+    stack: LayerStack,
+    // Where it was mounted; goes last.
+    _staging: Staging,
 }
 
 impl<'a> Origin<'a> {
-    /// Waits for a stage, fetches an image. `staging` lends a directory for the mount.
-    pub(super) fn open(stage: &Stage<'a>, from: &Source, staging: &Staging) -> Result<Self> {
-        let (stack, label) = match from {
+    /// Waits for a stage, finds out what an image is.
+    pub(super) fn of(stage: &Stage<'a>, from: &Source) -> Result<Self> {
+        let (layers, label) = match from {
             Source::Context => return Ok(Self::Context(stage.shared.env.context)),
             Source::Files(number) => return Ok(Self::Context(stage.shared.env.named(*number)?)),
             Source::Stage(index) => {
                 let finished = stage.shared.stage(*index)?;
-                (
-                    finished.stack.clone(),
-                    format!("stage {}", stage.shared.stage_name(*index)),
-                )
+                let name = stage.shared.stage_name(*index);
+                (finished.layers.clone(), format!("stage {name}"))
             }
-            Source::Scratch => (LayerStack::default(), "scratch".to_owned()),
+            Source::Scratch => (Vec::new(), "scratch".to_owned()),
             Source::Image(reference) => {
                 let env = stage.shared.env;
                 let name = format!("FROM {reference}");
                 let platform = &env.settings.platform;
                 let base = stage.shared.bases.get(env, reference, platform, &name)?;
-                (base.stack.clone(), reference.clone())
+                (base.layers.clone(), reference.clone())
             }
         };
+        Ok(Self::Tree(Tree {
+            layers,
+            label,
+            mounted: OnceLock::new(),
+        }))
+    }
+
+    /// The true metadata of a file whose disk does not hold it. Whoever asks has the source.
+    pub(super) fn attr(&self, path: &RootPath) -> io::Result<Option<Attr>> {
+        let mounted = match self {
+            Self::Context(_) => None,
+            Self::Tree(tree) => tree.mounted.get(),
+        };
+        match mounted {
+            None => Ok(None),
+            Some(mounted) => mounted.stack.attr(path).map_err(io::Error::other),
+        }
+    }
+
+    /// The files. Layers of a tree are brought and mounted now.
+    pub(super) fn source<'s>(
+        &'s self,
+        stage: &Stage<'_>,
+        lower: &'s copy::Lookup<'s>,
+    ) -> Result<copy::Source<'s>> {
+        Ok(match self {
+            Self::Context(context) => copy::Source::context(context),
+            Self::Tree(tree) => copy::Source::stage(&tree.mounted(stage)?.root, &tree.label, lower),
+        })
+    }
+}
+
+impl Tree {
+    /// The layers on top of each other.
+    pub(super) fn stack(&self, stage: &Stage<'_>) -> Result<LayerStack> {
+        stage.shared.env.stack(&self.layers)
+    }
+
+    fn mounted(&self, stage: &Stage<'_>) -> Result<&Mounted> {
+        if let Some(mounted) = self.mounted.get() {
+            return Ok(mounted);
+        }
+        let stack = self.stack(stage)?;
+        let staging = stage.store().staging()?;
         let view = View::overlay(&stack.lowers(), staging.path())?;
         let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
-        Ok(Self::Tree { root, stack, label })
-    }
-
-    /// The true metadata of a file whose disk does not hold it.
-    pub(super) fn attr(&self, path: &RootPath) -> io::Result<Option<Attr>> {
-        match self {
-            Self::Context(_) => Ok(None),
-            Self::Tree { stack, .. } => stack.attr(path).map_err(io::Error::other),
-        }
-    }
-
-    pub(super) fn source<'s>(&'s self, lower: &'s copy::Lookup<'s>) -> copy::Source<'s> {
-        match self {
-            Self::Context(context) => copy::Source::context(context),
-            Self::Tree { root, label, .. } => copy::Source::stage(root, label, lower),
-        }
+        Ok(self.mounted.get_or_init(|| Mounted {
+            root,
+            stack,
+            _staging: staging,
+        }))
     }
 }
 
@@ -180,11 +225,8 @@ pub(super) fn options(
 ) -> Result<CopyOptions> {
     let chown = match chown {
         None => None,
-        Some(owner) if link || stage.stack().is_empty() => Some(resolve_chown(None, owner)?),
-        Some(owner) => {
-            let staging = stage.store().staging()?;
-            Some(resolve_chown(Some(&stage.view(&staging)?), owner)?)
-        }
+        Some(owner) if link => Some(resolve_chown(None, owner)?),
+        Some(owner) => Some(content::owner(stage, owner)?),
     };
     Ok(CopyOptions {
         chown,
@@ -234,28 +276,35 @@ pub(super) fn add_heredocs(key: &mut KeyBuilder, files: &[InlineFile]) {
 
 /// Has `write` fill the stage's root file system, or for a linked copy an empty one, and gives
 /// what changed as a layer.
+///
+/// An empty root needs no overlay: what is written there is the layer, at half the cost for each file.
 pub(super) fn into_layer(
     stage: &Stage<'_>,
     link: bool,
     write: impl FnOnce(&mut Target<'_>) -> Result<()>,
 ) -> Result<BuiltLayer> {
     let staging = stage.store().staging()?;
-    if link {
+    if link || stage.layers().is_empty() {
+        let _permit = stage.permit()?;
         let upper = staging.path().join("upper");
-        std::fs::create_dir(&upper).with_context(|| format!("cannot make {}", upper.display()))?;
+        std::fs::create_dir(&upper)
+            .and_then(|()| std::fs::set_permissions(&upper, Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot make {}", upper.display()))?;
         let mut target = Target::new(RootDir::open(&upper)?, stage.shared.env.ids);
         write(&mut target)?;
         let recorded = target.into_attributes();
-        return stage.commit_alone(staging, &upper, recorded);
+        return stage.commit_over(&LayerStack::default(), staging, &upper, recorded);
     }
-    let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
+    let stack = stage.stack()?;
+    let _permit = stage.permit()?;
+    let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let recorded: Attributes = {
-        let lower = stage.lower();
+        let lower = |path: &RootPath| stack.attr(path).map_err(io::Error::other);
         let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
         write(&mut target)?;
         target.into_attributes()
     };
     let upper = workspace.finish()?;
-    stage.commit(staging, &upper, recorded)
+    stage.commit_over(&stack, staging, &upper, recorded)
 }

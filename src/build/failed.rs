@@ -23,7 +23,13 @@ pub(super) fn keep(
     owners: Option<&Owners>,
 ) -> Result<BuiltImage> {
     let upper = workspace.finish()?;
-    let layer = stage.commit_run(staging, &upper, Attributes::default(), owners)?;
+    let layer = stage.commit_run(
+        &stage.stack()?,
+        staging,
+        &upper,
+        Attributes::default(),
+        owners,
+    )?;
     let mut layers = stage.layers().to_vec();
     layers.push(layer);
     let mut config = stage.config().clone();

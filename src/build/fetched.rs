@@ -174,6 +174,7 @@ pub(super) fn write_commit(
         filter_path: None,
         owners: SourceOwners::Context,
         place: "the repository",
+        inputs: None,
     };
     let selection = select(&source, &["/".to_owned()], options)?;
     selection.apply(&source, target, dest.path, &dest.workdir, options)?;

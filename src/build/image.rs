@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::lazy::LazyLayer;
 use crate::image::manifest::Descriptor;
 use crate::image::{Digest, History, ImageConfig, Platform};
-use crate::layer::{Layer, LayerStack};
+use crate::transfer::SourcedLayer;
 
 /// The comment of history entries for layers that came without any (S11).
 const UNKNOWN_LAYER: &str = "buildkit.exporter.image.v0";
@@ -34,8 +35,8 @@ pub enum Origin {
 /// A layer of a stage and where it came from.
 #[derive(Clone, Debug)]
 pub struct BuiltLayer {
-    /// The layer in the store.
-    pub layer: Layer,
+    /// The layer, which may not be here yet.
+    pub layer: LazyLayer,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -58,13 +59,10 @@ pub struct BuiltImage {
 }
 
 impl BuiltImage {
-    /// The layers as a stack.
-    pub fn stack(&self) -> LayerStack {
-        let mut stack = LayerStack::default();
-        for built in &self.layers {
-            stack.push(built.layer.clone());
-        }
-        stack
+    /// The layers that this store has not made: their blobs may not be here.
+    pub fn sourced(&self) -> Vec<SourcedLayer> {
+        let sourced = self.layers.iter().filter_map(|built| built.layer.source());
+        sourced.cloned().collect()
     }
 }
 

@@ -8,7 +8,12 @@
 //! * `scheduler`: the threads and what they wait for
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
+//! * `commit`: from what a step wrote to a layer
 //! * `mounts`: what a RUN mounts
+//! * `explain`: which steps were found in the cache, and why the others were not
+//! * `lazy`: layers that are brought when their files are needed
+//! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
+//! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
@@ -16,16 +21,22 @@
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
 
+mod activity;
 mod add;
 mod bases;
 mod cancel;
+mod commit;
 mod content;
 mod contexts;
 mod copy;
 mod error;
+mod explain;
 mod failed;
 mod fetched;
 mod image;
+mod inflight;
+mod jobs;
+mod lazy;
 mod mounts;
 mod run;
 mod scheduler;
@@ -38,8 +49,11 @@ pub use bases::SeenBases;
 pub use cancel::{Cancel, Cancelled, Why};
 pub use contexts::NamedFiles;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
+pub use explain::StepLog;
 pub use fetched::Fetching;
 pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use jobs::{Jobs, Permit};
+pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 pub use workdir::make_dirs;
@@ -52,7 +66,7 @@ use crate::context::Context;
 use crate::image::Platform;
 use crate::progress::Progress;
 use crate::store::Store;
-use crate::transfer::Remote;
+use crate::transfer::{Bringing, Remote};
 
 /// What a build works with, besides its plan.
 pub struct Environment<'a> {
@@ -60,6 +74,8 @@ pub struct Environment<'a> {
     pub store: &'a Store,
     /// Where base images come from.
     pub remote: &'a dyn Remote,
+    /// What of these images is being brought.
+    pub bringing: &'a Bringing,
     /// How ADD reaches the network.
     pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.
@@ -72,8 +88,12 @@ pub struct Environment<'a> {
     pub progress: &'a Progress,
     /// Ends the build.
     pub cancel: &'a Cancel,
+    /// How much is done at a time.
+    pub jobs: &'a Jobs,
     /// What the base images turned out to be.
     pub seen: &'a SeenBases,
+    /// What happens to the steps.
+    pub steps: &'a StepLog,
     /// Asked when the base images of the stages are there and nothing was executed; its error ends
     /// the build. Without it, stages do not wait for each other's base.
     pub before_steps: Option<&'a (dyn Fn() -> Result<()> + Sync)>,

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use runtime::{Capabilities, Exit, Mount, Network, RunSpec, Workspace};
 
 use super::image::BuiltLayer;
+use super::jobs::Permit;
 use super::mounts::Mounts;
 use super::stage::Stage;
 use super::{Ended, RunFailed, Settings, workdir};
@@ -69,23 +70,26 @@ fn execute(
     shown: &Step,
 ) -> Result<BuiltLayer> {
     let mut spec = spec(stage, step);
-    let owners = match stage.shared.env.ids.is_single() && runtime::supervision().is_ok() {
-        true => Some(layer::owners(stage.stack())?),
-        false => None,
-    };
-    spec.owners.clone_from(&owners);
     let held = match mounts {
         Some(mounts) => Some(mounts.hold(stage, shown, &mut spec)?),
         None => None,
     };
     let staging = stage.store().staging()?;
-    let lowers = stage.stack().lowers();
-    let workspace = Workspace::for_run(&lowers, staging.path(), &spec)?;
+    let stack = stage.stack()?;
+    // Last of all that is waited for: nobody waits for anything else with a permit in hand.
+    let permit = stage.permit()?;
+    let points = &stage.shared.points;
+    let workspace = Workspace::for_step(&stack.lowers(), staging.path(), &spec, points)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;
-    let attributes = workdir::ensure(stage, root, &spec)?;
-    let ran = run(stage, step, &workspace, spec, shown);
+    let owners = match super::mounts::is_supervised(stage) {
+        true => Some(layer::owners(&stack)?),
+        false => None,
+    };
+    spec.owners.clone_from(&owners);
+    let attributes = workdir::ensure(stage, &stack, root, &spec)?;
+    let ran = run(stage, step, &workspace, spec, (shown, &permit));
     drop(held);
     if let Err(mut error) = ran {
         let cancelled = stage.shared.env.cancel.why().is_some();
@@ -103,7 +107,7 @@ fn execute(
         return Err(error);
     }
     let upper = workspace.finish()?;
-    stage.commit_run(staging, &upper, attributes, owners.as_deref())
+    stage.commit_run(&stack, staging, &upper, attributes, owners.as_deref())
 }
 
 fn is_insecure(step: &RunStep) -> bool {
@@ -178,12 +182,15 @@ fn run(
     step: &RunStep,
     workspace: &Workspace,
     spec: RunSpec,
-    shown: &Step,
+    (shown, permit): (&Step, &Permit<'_>),
 ) -> Result<()> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe for the step's output")?;
     let stdout = OwnedFd::from(writer);
     let stderr = stdout.try_clone()?;
     let child = runtime::spawn(workspace, spec, stdout, stderr).map_err(|e| not_run(step, e))?;
+    if let Some(pid) = child.pid() {
+        permit.is_for(pid);
+    }
     let handle = child.kill_handle();
     let guard = stage.shared.env.cancel.on_cancel(move || handle.kill());
     let tail = pass_on(reader, shown)?;

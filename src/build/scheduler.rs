@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
+use runtime::MountPoints;
 
 use super::Environment;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
-use super::image::{BuiltImage, finish_history};
+use super::image::{BuiltImage, BuiltLayer, finish_history};
+use super::inflight::InFlight;
+use super::jobs::Jobs;
 use super::slot::{Abandoned, Slot};
 use super::stage::{self, Finished};
 use super::{StepFailed, supported};
 use crate::cache::FileDigests;
+use crate::image::Digest;
 use crate::plan::{Base, Plan};
 
 /// Where an index tells when an image was made; only a build with a fixed time does (S11).
@@ -25,6 +29,10 @@ pub(super) struct Shared<'a> {
     pub(super) bases: Bases,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
+    /// The mount points that stages lack.
+    pub(super) points: MountPoints,
+    /// The steps so far, by key and whether earlier builds count.
+    pub(super) steps: InFlight<(Digest, bool), BuiltLayer>,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
 }
 
@@ -72,11 +80,15 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         .iter()
         .map(|stage| (stage.index, Arc::default()))
         .collect();
+    // Goes with all that is in it when the last step is over.
+    let aside = env.store.staging()?;
     let shared = Shared {
         env,
         plan,
         bases: Bases::default(),
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
+        points: MountPoints::new(aside.path().join("points")),
+        steps: InFlight::default(),
         slots: Mutex::new(slots),
     };
     if let Some(agree) = env.before_steps {
@@ -85,14 +97,54 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     }
     let first_failure = Mutex::new(None);
     std::thread::scope(|scope| {
+        let _end = EndOfWatch(env.jobs);
+        // One stage has nobody to give way to.
+        if plan.stages().len() > 1 {
+            let watch = || env.jobs.watch();
+            let name = "jobs".to_owned();
+            if let Err(error) = std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, watch)
+            {
+                let error = anyhow!(error).context("cannot start a thread");
+                note_failure(&first_failure, error);
+                env.cancel.cancel(Why::Failure);
+            }
+        }
+        run_stages(&shared, &first_failure);
+    });
+    keep_file_digests(&shared, context);
+    if let Some(Why::Signal(signal)) = env.cancel.why() {
+        return Err(Cancelled(Why::Signal(signal)).into());
+    }
+    match first_failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
+        Some(error) => Err(error),
+        None => Ok(result(env, shared.stage(plan.target())?)),
+    }
+}
+
+/// Runs every stage on a thread of its own.
+fn run_stages(shared: &Shared<'_>, first_failure: &Mutex<Option<anyhow::Error>>) {
+    let (env, plan) = (shared.env, shared.plan);
+    std::thread::scope(|scope| {
         for stage in plan.stages() {
-            let (shared, first_failure) = (&shared, &first_failure);
-            let body = move || match stage::run(shared, stage) {
-                Ok(finished) => shared.done(stage.index, finished),
-                Err(error) => {
-                    note_failure(first_failure, error);
-                    env.cancel.cancel(Why::Failure);
-                    shared.abandon_all();
+            let body = move || {
+                let _awake = LeaveNobodyWaiting(shared);
+                match stage::run(shared, stage) {
+                    Ok(finished) => shared.done(stage.index, finished),
+                    Err(error) => {
+                        // Whoever failed first is about to cancel the rest; before that, its own
+                        // failure must not look like one that comes from a cancelled build.
+                        let is_cause = !is_abandoned(&error);
+                        note_failure(first_failure, error);
+                        if is_cause {
+                            env.cancel.cancel(Why::Failure);
+                            shared.abandon_all();
+                        }
+                    }
                 }
             };
             let name = format!("stage {}", stage.index);
@@ -107,18 +159,28 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
             }
         }
     });
-    if let Some(table) = shared.files.to_bytes() {
-        env.store.put_file_digests(context, &table)?;
+}
+
+/// Ends the watch over sleeping steps with the stages, however they end.
+struct EndOfWatch<'a>(&'a Jobs);
+
+impl Drop for EndOfWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
-    if let Some(Why::Signal(signal)) = env.cancel.why() {
-        return Err(Cancelled(Why::Signal(signal)).into());
-    }
-    match first_failure
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-    {
-        Some(error) => Err(error),
-        None => Ok(result(env, shared.stage(plan.target())?)),
+}
+
+/// Keeps what is known of the context's files, whatever became of the build. Without it the next one
+/// reads them again, which is no reason to fail this one.
+fn keep_file_digests(shared: &Shared<'_>, context: (u64, u64)) {
+    let Some(table) = shared.files.to_bytes() else {
+        return;
+    };
+    if let Err(error) = shared.env.store.put_file_digests(context, &table) {
+        let error = anyhow!(error);
+        shared.env.progress.warn(&format!(
+            "what is known of the context's files cannot be kept for the next build: {error:#}"
+        ));
     }
 }
 
@@ -161,12 +223,27 @@ impl Shared<'_> {
     }
 }
 
+/// Ends everything when the thread of a stage is lost to a panic, which the end of the threads'
+/// scope passes on.
+struct LeaveNobodyWaiting<'a>(&'a Shared<'a>);
+
+impl Drop for LeaveNobodyWaiting<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.env.cancel.cancel(Why::Failure);
+            self.0.abandon_all();
+        }
+    }
+}
+
+fn is_abandoned(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<Abandoned>())
+}
+
 /// Keeps the first error that is a cause; what merely followed from another is no news.
 fn note_failure(first: &Mutex<Option<anyhow::Error>>, error: anyhow::Error) {
     let is_consequence = |error: &anyhow::Error| {
-        error
-            .chain()
-            .any(|cause| cause.is::<Abandoned>() || cause.is::<Cancelled>())
+        is_abandoned(error) || error.chain().any(|cause| cause.is::<Cancelled>())
     };
     let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
     match &*first {

@@ -1,28 +1,32 @@
 //! One stage, from its base to its last step.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use runtime::{Owners, View};
+use runtime::View;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::image::{BuiltLayer, Origin};
+use super::inflight::Turn;
+use super::jobs::Permit;
+use super::lazy::LazyLayer;
 use super::scheduler::Shared;
-use super::{Settings, StepFailed, add, copy, run, supported, workdir};
+use super::slot::Abandoned;
+use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
-use crate::layer::{Attr, Attributes, Inherit, Layer, LayerStack, seal};
+use crate::layer::LayerStack;
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
-use crate::rootfs::{RootDir, RootPath};
-use crate::store::{LayerMeta, Staging, StepRecord, Store};
+use crate::rootfs::RootDir;
+use crate::store::{Staging, StepRecord, Store};
 
+/// The field of a key that stands for what is below; a linked copy has none.
+const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
-const CREATED: &str = "created";
+pub(super) const CREATED: &str = "created";
 
 /// A finished stage, shared by those that are built from it or copy from it.
 pub(super) type Finished = Arc<StageResult>;
@@ -31,7 +35,6 @@ pub(super) type Finished = Arc<StageResult>;
 pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
-    pub(super) stack: LayerStack,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -40,6 +43,8 @@ pub(super) struct StageResult {
 pub(super) struct Stage<'a> {
     pub(super) shared: &'a Shared<'a>,
     result: StageResult,
+    /// Its number and what progress calls it.
+    place: (usize, String),
     /// Whether every step is executed.
     no_cache: bool,
 }
@@ -66,6 +71,8 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
         .context("in an ONBUILD trigger of the base image")?;
     let total = own + count_layers(&triggers);
     let steps = triggers.iter().chain(&stage.instructions);
+    let texts = steps.clone().filter(|step| makes_layer(step)).map(known_as);
+    running.log_begin(&stage.base, &summary(&stage.from), texts.collect());
     let mut number = begins;
     for instruction in steps {
         shared.env.cancel.check()?;
@@ -90,6 +97,15 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
             })?;
     }
     Ok(Arc::new(running.result))
+}
+
+/// The text by which the next build knows the instruction again.
+fn known_as(instruction: &Instruction) -> String {
+    let text = summary(instruction);
+    match instruction.trigger {
+        None => explain::short(&text),
+        Some(_) => explain::short(&format!("ONBUILD {text}")),
+    }
 }
 
 /// Whether the instruction is one of those that are counted and shown.
@@ -124,7 +140,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
-                    stack: parent.stack.clone(),
                     chain: parent.chain.clone(),
                 }
             }
@@ -137,7 +152,6 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
-                    stack: base.stack.clone(),
                     chain: base.digest.clone(),
                 }
             }
@@ -151,6 +165,7 @@ impl<'a> Stage<'a> {
         Self {
             shared,
             result,
+            place: (stage.index, label(stage)),
             no_cache: settings.no_cache || stage.name.as_ref().is_some_and(is_named),
         }
     }
@@ -180,7 +195,6 @@ impl StageResult {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
-            stack: LayerStack::default(),
             chain: Digest::of(b"scratch"),
         }
     }
@@ -195,8 +209,28 @@ impl<'a> Stage<'a> {
         &self.shared.env.settings
     }
 
-    pub(super) fn stack(&self) -> &LayerStack {
-        &self.result.stack
+    /// Its number and what progress calls it.
+    pub(super) fn place(&self) -> (usize, &str) {
+        (self.place.0, &self.place.1)
+    }
+
+    /// The flag that has every step executed.
+    pub(super) fn no_cache_flag(&self) -> Option<&'static str> {
+        match (self.no_cache, self.settings().no_cache) {
+            (false, _) => None,
+            (true, true) => Some("--no-cache"),
+            (true, false) => Some("--no-cache-filter"),
+        }
+    }
+
+    /// The names of the arguments declared so far.
+    pub(super) fn declared_args(&self) -> &[String] {
+        self.result.state.declared_args()
+    }
+
+    /// The layers so far, on top of each other; those that are not here are brought.
+    pub(super) fn stack(&self) -> Result<LayerStack> {
+        self.shared.env.stack(&self.result.layers)
     }
 
     pub(super) fn layers(&self) -> &[BuiltLayer] {
@@ -208,9 +242,10 @@ impl<'a> Stage<'a> {
         self.result.state.config()
     }
 
-    /// The metadata that the disk under the stage so far does not hold.
-    pub(super) fn lower(&self) -> impl Fn(&RootPath) -> io::Result<Option<Attr>> + '_ {
-        |path| self.result.stack.attr(path).map_err(io::Error::other)
+    /// The right to compute, waited for.
+    pub(super) fn permit(&self) -> Result<Permit<'a>> {
+        let env = self.shared.env;
+        Ok(env.jobs.take(env.cancel)?)
     }
 
     pub(super) fn chain(&self) -> &str {
@@ -246,6 +281,9 @@ impl<'a> Stage<'a> {
     }
 
     /// Finds the layer under `key` or has it made, and puts it on the stage.
+    ///
+    /// In this order: an equal step of this build, which is waited for; an earlier build's result;
+    /// `execute`.
     pub(super) fn layer_step(
         &mut self,
         name: &str,
@@ -253,47 +291,90 @@ impl<'a> Stage<'a> {
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
-        let shown = self.shared.env.progress.start(name);
-        let built = match self.cached(&key)? {
-            Some(found) => {
-                shown.finish(Outcome::Cached);
-                found
-            }
-            None => match execute(self, &shown) {
-                Ok(built) => {
-                    self.remember(&key, &built.layer)?;
-                    shown.finish(Outcome::Done);
-                    built
-                }
-                Err(error) => {
-                    let cancelled = self.shared.env.cancel.why().is_some();
-                    shown.finish(if cancelled {
-                        Outcome::Cancelled
-                    } else {
-                        Outcome::Failed
-                    });
-                    self.shared.env.cancel.check()?;
-                    return Err(error);
-                }
-            },
+        let mut shown = self.shared.env.progress.start(name);
+        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        let found = match turn {
+            Turn::Theirs(slot) => slot
+                .wait()
+                .inspect(|_| self.log_hit(name, &key))
+                .map(|built| (built.on_others(), Outcome::Cached))
+                .map_err(Into::into),
+            Turn::Mine(duty) => self
+                .make(name, &key, &mut shown, execute)
+                .inspect(|(built, _)| duty.fulfil(built.clone())),
         };
-        self.result.stack.push(built.layer.clone());
+        let (built, outcome) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let cancelled = self.shared.env.cancel.why().is_some() || error.is::<Abandoned>();
+                shown.finish(match cancelled {
+                    true => Outcome::Cancelled,
+                    false => Outcome::Failed,
+                });
+                self.shared.env.cancel.check()?;
+                return Err(error);
+            }
+        };
+        shown.finish(outcome);
         self.result.layers.push(built);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
     }
 
+    /// An earlier build's layer, else what `execute` makes.
+    fn make(
+        &self,
+        name: &str,
+        key: &StepKey,
+        shown: &mut Step,
+        execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
+    ) -> Result<(BuiltLayer, Outcome)> {
+        if let Some(found) = self.cached(key)? {
+            self.log_hit(name, key);
+            return Ok((found, Outcome::Cached));
+        }
+        shown.missed(self.log_miss(name, key)?);
+        let built = execute(self, shown)?;
+        let built = self.remember(key, built)?;
+        self.log_done();
+        Ok((built, Outcome::Done))
+    }
+
+    /// What an earlier build made under `key`. The layers below it need not be here.
     fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
         if self.no_cache {
             return Ok(None);
         }
-        let Some(record) = self.store().step(&key.digest)? else {
+        match self.store().record(&key.digest)? {
+            Some(record) if self.serves(key, &record) => self.built(&record),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether what is remembered under `key` was made on the very layers that are below. A step
+    /// that is run again may give something else, and what was made on its earlier result belongs to
+    /// that: together they would be what no run of the Dockerfile has ever given.
+    fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
+        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
+        !is_bound
+            || record
+                .below
+                .as_ref()
+                .is_none_or(|below| *below == self.below())
+    }
+
+    /// The layers of steps so far.
+    fn below(&self) -> Vec<String> {
+        let layers = self.result.layers.iter();
+        let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
+        steps.map(|built| built.layer.id().to_owned()).collect()
+    }
+
+    fn built(&self, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+        let Some(id) = &record.layer else {
             return Ok(None);
         };
-        let Some(id) = record.layer else {
-            return Ok(None);
-        };
-        let Some(found) = self.store().layer(&id)? else {
+        let Some(found) = self.store().layer(id)? else {
             return Ok(None);
         };
         let Some(created) = found.meta.notes.get(CREATED) else {
@@ -303,89 +384,36 @@ impl<'a> Stage<'a> {
             created: created.clone(),
         };
         Ok(Some(BuiltLayer {
-            layer: Layer::open(&id, &found.dir)?,
+            layer: LazyLayer::stored(&found),
             origin,
         }))
     }
 
-    fn remember(&self, key: &StepKey, layer: &Layer) -> Result<()> {
-        let layer = Some(layer.id().to_owned());
+    /// Remembers what was made under `key`; gives the layer to go on with, which is that of another
+    /// build if that was faster.
+    fn remember(&self, key: &StepKey, built: BuiltLayer) -> Result<BuiltLayer> {
         let record = StepRecord {
-            layer,
+            layer: Some(built.layer.id().to_owned()),
             fields: key.fields.clone(),
+            below: Some(self.below()),
         };
-        Ok(self.store().put_step(&key.digest, &record)?)
-    }
-
-    /// Publishes what a step wrote into `upper`, a directory of `staging`, as a layer over the
-    /// stage so far.
-    pub(super) fn commit(
-        &self,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-    ) -> Result<BuiltLayer> {
-        let inherit = match self.shared.env.ids.is_single() {
-            true => Inherit::Copies,
-            false => Inherit::Nothing,
-        };
-        self.seal(self.stack(), staging, upper, recorded, inherit)
-    }
-
-    /// The same for a layer that knows of nothing below it.
-    pub(super) fn commit_alone(
-        &self,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-    ) -> Result<BuiltLayer> {
-        let below = LayerStack::default();
-        self.seal(&below, staging, upper, recorded, Inherit::Nothing)
-    }
-
-    /// The same after a RUN, with what its supervisor kept if it had one.
-    pub(super) fn commit_run(
-        &self,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-        owners: Option<&Owners>,
-    ) -> Result<BuiltLayer> {
-        match owners {
-            None => self.commit(staging, upper, recorded),
-            Some(owners) => {
-                let inherit = Inherit::Supervised(owners);
-                self.seal(self.stack(), staging, upper, recorded, inherit)
+        if !self.no_cache {
+            let serves = |theirs: &StepRecord| self.serves(key, theirs);
+            let theirs = self.store().put_step_once(&key.digest, &record, serves)?;
+            let Some(theirs) = theirs else {
+                return Ok(built);
+            };
+            if let Some(theirs) = self.built(&theirs)? {
+                return Ok(theirs);
             }
         }
-    }
-
-    fn seal(
-        &self,
-        below: &LayerStack,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-        inherit: Inherit<'_>,
-    ) -> Result<BuiltLayer> {
-        seal(staging.path(), upper, below, recorded, inherit)?;
-        let created = now();
-        let meta = LayerMeta {
-            id: self.store().new_layer_id()?,
-            notes: [(CREATED.to_owned(), created.clone())].into(),
-            ..LayerMeta::default()
-        };
-        let published = self.store().publish_layer(staging, &meta)?;
-        let layer = Layer::open(&meta.id, &published.dir)?;
-        Ok(BuiltLayer {
-            layer,
-            origin: Origin::Step { created },
-        })
+        self.store().put_step(&key.digest, &record)?;
+        Ok(built)
     }
 
     /// The stage so far, to read from. `staging` lends a directory for the mount.
     pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
-        let view = View::overlay(&self.stack().lowers(), staging.path())?;
+        let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
 }
@@ -405,7 +433,7 @@ pub(super) fn summary(instruction: &Instruction) -> String {
 }
 
 /// The time, RFC 3339.
-fn now() -> String {
+pub(super) fn now() -> String {
     OffsetDateTime::now_utc()
         .format(&Rfc3339)
         .unwrap_or_default()

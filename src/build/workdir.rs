@@ -12,7 +12,7 @@ use super::NoDirectory;
 use super::image::BuiltLayer;
 use super::stage::Stage;
 use crate::cache::{KeyBuilder, StepKey};
-use crate::layer::{Attributes, Meta, Target};
+use crate::layer::{Attributes, LayerStack, Meta, Target};
 use crate::rootfs::{Follow, RootDir, RootPath, resolve_chown};
 
 /// What every sandbox mounts.
@@ -33,17 +33,24 @@ pub(super) fn key(stage: &Stage<'_>, path: &str, user: &str) -> StepKey {
 /// Makes what is missing of the directory and gives the layer, empty if nothing is.
 pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<BuiltLayer> {
     let staging = stage.store().staging()?;
-    let workspace = Workspace::overlay(&stage.stack().lowers(), staging.path())?;
+    let stack = stage.stack()?;
+    let _permit = stage.permit()?;
+    let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
-    let owner = owner(stage, &root, user)?;
-    let attributes = make(stage, root, &RootPath::new(path), owner)?;
+    let owner = owner(&stack, &root, user)?;
+    let attributes = make(stage, &stack, root, &RootPath::new(path), owner)?;
     let upper = workspace.finish()?;
-    stage.commit(staging, &upper, attributes)
+    stage.commit_over(&stack, staging, &upper, attributes)
 }
 
 /// Makes what is missing of the directory in which a RUN starts, for the user it runs as, as runc
 /// does. What is mounted is none of ours.
-pub(super) fn ensure(stage: &Stage<'_>, root: RootDir, spec: &RunSpec) -> Result<Attributes> {
+pub(super) fn ensure(
+    stage: &Stage<'_>,
+    stack: &LayerStack,
+    root: RootDir,
+    spec: &RunSpec,
+) -> Result<Attributes> {
     let path = RootPath::new(&spec.cwd);
     let is_missing = match root.resolve(&path, Follow::Yes) {
         Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -54,27 +61,28 @@ pub(super) fn ensure(stage: &Stage<'_>, root: RootDir, spec: &RunSpec) -> Result
     if !is_missing || mounted.any(|target| spec.cwd.starts_with(target)) {
         return Ok(Attributes::default());
     }
-    make(stage, root, &path, (spec.uid, spec.gid))
+    make(stage, stack, root, &path, (spec.uid, spec.gid))
 }
 
 /// Whose the directories will be. USER is read as `--chown` is, not as for RUN: nobody runs here, so
 /// that a name which is not listed is 0, and a number is its own group, too.
-fn owner(stage: &Stage<'_>, root: &RootDir, user: &str) -> Result<(u32, u32)> {
+fn owner(stack: &LayerStack, root: &RootDir, user: &str) -> Result<(u32, u32)> {
     if user.is_empty() {
         return Ok((0, 0));
     }
-    let root = Some(root).filter(|_| !stage.stack().is_empty());
+    let root = Some(root).filter(|_| !stack.is_empty());
     Ok(resolve_chown(root, user)?)
 }
 
 /// Makes what is missing of `path` for a user and a group; gives what the disk could not hold.
 fn make(
     stage: &Stage<'_>,
+    stack: &LayerStack,
     root: RootDir,
     path: &RootPath,
     (uid, gid): (u32, u32),
 ) -> Result<Attributes> {
-    let lower = stage.lower();
+    let lower = |path: &RootPath| stack.attr(path).map_err(std::io::Error::other);
     let mut target = Target::new(root, stage.shared.env.ids).with_lower(&lower);
     let mtime = stage.settings().epoch.map(|epoch| (epoch, 0));
     let meta = Meta {

@@ -4,17 +4,20 @@
 //! moves its ctime on, so a content is remembered only once the clock has left the tick of that time:
 //! a second edit in the same tick would leave no trace.
 //!
-//! On disk: `lapstrake.files.1` and a line feed, records of eleven little-endian 64-bit numbers (device,
-//! inode, size, mtime and its nanoseconds, ctime and its nanoseconds, the digest's four quarters), and
-//! the SHA-256 of all that. A table that does not end with its digest is as good as none.
+//! On disk: `lapstrake.files.2` and a line feed, records of eleven little-endian 64-bit numbers (device,
+//! inode, size, mtime and its nanoseconds, ctime and its nanoseconds, the digest's four quarters) in
+//! ascending order of device and inode, each pair once, and the SHA-256 of all that. A table that does
+//! not end with its digest is as good as none. In memory the records stay as they were read, and are
+//! searched where they lie.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
-const MAGIC: &[u8] = b"lapstrake.files.1\n";
+const MAGIC: &[u8] = b"lapstrake.files.2\n";
 const NUMBERS: usize = 11;
 const RECORD: usize = NUMBERS * 8;
 const SUM: usize = 32;
@@ -44,7 +47,6 @@ pub struct FileState {
 struct Known {
     state: FileState,
     sha256: [u8; 32],
-    asked_for: bool,
 }
 
 /// A table of contents, shared by the threads of a build.
@@ -55,18 +57,23 @@ pub struct FileDigests {
 
 #[derive(Default)]
 struct Table {
-    known: HashMap<(u64, u64), Known>,
-    is_changed: bool,
+    /// Records as they were read, without what stands around them.
+    read: Vec<u8>,
+    /// For each of these whether this build asked for it.
+    asked_for: Vec<bool>,
+    /// What was learned since; it holds where there is a record, too.
+    learned: BTreeMap<(u64, u64), Known>,
 }
 
 impl FileDigests {
     /// Reads a table that [`FileDigests::to_bytes`] wrote; a damaged one is empty.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let known = parse(bytes).unwrap_or_default();
+        let read = records(bytes).unwrap_or_default().to_vec();
         Self {
             table: Mutex::new(Table {
-                known,
-                is_changed: false,
+                asked_for: vec![false; read.len() / RECORD],
+                read,
+                learned: BTreeMap::new(),
             }),
         }
     }
@@ -74,11 +81,15 @@ impl FileDigests {
     /// The SHA-256 of a file in this state.
     pub fn get(&self, state: &FileState) -> Option<[u8; 32]> {
         let mut table = self.lock();
-        let known = table.known.get_mut(&state.inode)?;
-        (known.state == *state).then(|| {
-            known.asked_for = true;
-            known.sha256
-        })
+        let known = match table.learned.get(&state.inode) {
+            Some(known) => *known,
+            None => {
+                let index = table.find(state.inode)?;
+                table.asked_for[index] = true;
+                table.record(index)?
+            }
+        };
+        (known.state == *state).then_some(known.sha256)
     }
 
     /// Remembers what was read of a file that was in `state` before and after; `read` is the time
@@ -87,28 +98,34 @@ impl FileDigests {
         if !is_settled(state.ctime, read) {
             return;
         }
-        let mut table = self.lock();
-        table.is_changed = true;
         let known = Known {
             state: *state,
             sha256,
-            asked_for: true,
         };
-        table.known.insert(state.inode, known);
+        self.lock().learned.insert(state.inode, known);
     }
 
     /// The table as it goes to the disk; none when it says what was read from there.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let table = self.lock();
-        if !table.is_changed {
+        if table.learned.is_empty() {
             return None;
         }
-        let (asked, spare): (Vec<&Known>, Vec<&Known>) =
-            table.known.values().partition(|known| known.asked_for);
-        let spare = spare.into_iter().take(asked.len() + SPARE);
-        let mut bytes = Vec::with_capacity(MAGIC.len() + table.known.len() * RECORD + SUM);
+        let asked = table.asked_for.iter().filter(|asked| **asked).count();
+        let wanted = asked + table.learned.len();
+        let mut spare = (wanted + SPARE).min(MOST.saturating_sub(wanted));
+        let mut kept: BTreeMap<(u64, u64), Known> = BTreeMap::new();
+        for (index, asked) in table.asked_for.iter().enumerate() {
+            if !asked && spare == 0 {
+                continue;
+            }
+            spare -= usize::from(!asked);
+            kept.extend(table.record(index).map(|known| (known.state.inode, known)));
+        }
+        kept.extend(&table.learned);
+        let mut bytes = Vec::with_capacity(MAGIC.len() + kept.len() * RECORD + SUM);
         bytes.extend_from_slice(MAGIC);
-        for known in asked.iter().copied().chain(spare).take(MOST) {
+        for known in kept.values().take(MOST) {
             known.write(&mut bytes);
         }
         let sum = Sha256::digest(&bytes);
@@ -118,6 +135,26 @@ impl FileDigests {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn record(&self, index: usize) -> Option<Known> {
+        Known::read(self.read.get(index * RECORD..(index + 1) * RECORD)?)
+    }
+
+    /// The number of the record of this device and inode.
+    fn find(&self, inode: (u64, u64)) -> Option<usize> {
+        let (mut from, mut to) = (0, self.asked_for.len());
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            match inode_of(self.read.get(middle * RECORD..)?)?.cmp(&inode) {
+                Ordering::Equal => return Some(middle),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+            }
+        }
+        None
     }
 }
 
@@ -164,24 +201,28 @@ impl Known {
                 ctime: time(5)?,
             },
             sha256: record.get(7 * 8..)?.try_into().ok()?,
-            asked_for: false,
         })
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<HashMap<(u64, u64), Known>> {
+/// The device and inode of a record.
+fn inode_of(record: &[u8]) -> Option<(u64, u64)> {
+    let number = |bytes: &[u8]| Some(u64::from_le_bytes(bytes.try_into().ok()?));
+    Some((number(record.get(..8)?)?, number(record.get(8..16)?)?))
+}
+
+/// The records of a table that is what it was when it was written.
+fn records(bytes: &[u8]) -> Option<&[u8]> {
     let (rest, sum) = bytes.split_at_checked(bytes.len().checked_sub(SUM)?)?;
     if Sha256::digest(rest).as_slice() != sum {
         return None;
     }
     let records = rest.strip_prefix(MAGIC)?;
-    if records.len() % RECORD != 0 {
-        return None;
-    }
-    records
+    let is_ordered = records
         .chunks_exact(RECORD)
-        .map(|record| Known::read(record).map(|known| (known.state.inode, known)))
-        .collect()
+        .map(inode_of)
+        .is_sorted_by(|a, b| a < b);
+    (records.len() % RECORD == 0 && is_ordered).then_some(records)
 }
 
 #[cfg(test)]

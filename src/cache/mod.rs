@@ -5,10 +5,14 @@
 //! field that differs. What belongs in a key, and what never does, is SEMANTICS S13.
 
 mod files;
+mod listing;
+mod runs;
 
 use sha2::{Digest as _, Sha256};
 
 pub use files::{FileDigests, FileState};
+pub use listing::{Change, Changed, Listed, Listing};
+pub use runs::{FieldChange, Runs, StageRuns, StepRun, StepRuns, VARIANTS, align, first_change};
 
 use crate::image::Digest;
 

@@ -1,25 +1,33 @@
 //! `lapstrake build`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::build_args::{BuildArgs, ProgressArg};
+use super::build_args::BuildArgs;
 use super::checks::{self, Checks};
 use super::deliver::{self, Delivered};
+use super::depfile::Depfile;
 use super::exit::UsageError;
 use super::input::Input;
+use super::metadata::Told;
 use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
+use super::shown::Shown;
+use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
-use crate::build::{self, Cancel, Environment, Fetching, Secret, SeenBases, Settings, Why};
+use crate::build::{
+    self, Cancel, Environment, Fetching, Jobs, NamedFiles, Secret, SeenBases, Settings, StepLog,
+    Why,
+};
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
 use crate::lint::{CheckOptions, OPTIONS_ARG};
-use crate::plan::{NamedContext, Plan, PlanOptions};
-use crate::progress::{Plain, Progress, Quiet};
+use crate::plan::{NamedContext, Plan, PlanOptions, masked};
+use crate::progress::Progress;
+use crate::transfer::Bringing;
 
 /// The agent of `--ssh` that git is given.
 const DEFAULT_AGENT: &str = "default";
@@ -36,29 +44,43 @@ pub(super) fn run(args: &BuildArgs, app: &App, out: &mut dyn Write) -> Result<u8
     if let Some(question) = args.question() {
         return call::run(question, args, out);
     }
-    let mut warnings = Vec::new();
-    let result = build(args, app, &mut warnings, out);
-    if let (Some(path), Err(error)) = (&args.metadata_file, &result) {
-        metadata::write_failure(path, error, &warnings)?;
+    let shown = Shown::new(args, |name| std::env::var_os(name))?;
+    let mut told = Told::default();
+    let Err(error) = build(args, app, &shown, &mut told, out) else {
+        return Ok(0);
+    };
+    if let Some(path) = &args.metadata_file {
+        metadata::write_failure(path, &error, &told)?;
     }
-    result.map(|()| 0)
+    Err(shown.failed(error))
 }
 
-/// Builds; `warnings` is what the checks found, for the metadata file.
+/// Builds; `told` is what is to be known of it also if it fails.
 fn build(
     args: &BuildArgs,
     app: &App,
-    warnings: &mut Vec<Value>,
+    shown: &Shown,
+    told: &mut Told,
     out: &mut dyn Write,
 ) -> Result<()> {
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
+    let mut depfile = Depfile::asked(args, &outputs)?;
     let settings = settings(args, &build_args, &outputs)?;
+    let limit = upkeep::limit(args.store_limit.as_deref())?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
-    let progress = progress(args);
+    if depfile.is_some() && !input.is_directory() {
+        return Err(UsageError(
+            "--depfile needs a build context that is a directory: make cannot see when another one \
+             changes"
+                .into(),
+        )
+        .into());
+    }
+    let progress = shown.progress();
     let options = plan_options(args, build_args, &settings.platform, contexts);
-    let read = |source: &SourceText| plan(args, source, &options, &progress);
+    let read = |source: &SourceText| plan(args, source, &options, progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
     let entered = app.enter()?;
@@ -67,6 +89,12 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
+    let _upkeep = AtTheEnd {
+        store: &store,
+        limit,
+        progress,
+        cancel: &cancel,
+    };
     let network = app.network()?;
     let secrets = settings.secrets.clone();
     let secret = |name: &str| secrets.get(name).and_then(Secret::text);
@@ -76,7 +104,7 @@ fn build(
         network: &network,
         secret: &secret,
         ssh_agent: agent.map(|agent| agent.socket.clone()),
-        progress: &progress,
+        progress,
         cancel: &cancel,
     };
     // What the caller names may be fetched as the caller; what a Dockerfile names only with --ssh.
@@ -86,16 +114,22 @@ fn build(
         store: &store,
         network: &network,
         secret: &secret,
-        progress: &progress,
+        progress,
         cancel: &cancel,
     };
+    let file = input.dockerfile().map(Path::to_owned);
     let (context, source) = input.open(args, &callers, &entered.ids)?;
-    let named = named::opened(named, &callers, &entered.ids);
+    let context = context.recording(depfile.is_some());
+    if let Some(depfile) = &mut depfile {
+        depfile.add_dockerfile(file.as_deref(), &context);
+    }
+    let named = named::opened(named, &callers, &entered.ids, depfile.is_some());
     let (dockerfile, plan) = match early {
         Some(read) => read,
         None => read(&source)?,
     };
     let registries = app.registries()?;
+    let _ended = cancel.on_cancel(registries.ender());
     let seen = SeenBases::default();
     let checks = Checks {
         source: &source,
@@ -104,24 +138,36 @@ fn build(
         plan: &plan,
         ignore: context.ignore(),
         seen: &seen,
+        shown,
     };
-    let is_fatal = checks.agree(warnings)?;
+    let is_fatal = checks.agree(&mut told.warnings)?;
     let agree = || checks.agree(&mut Vec::new()).map(drop);
+    let steps = step_log(args, &source, store.id_map());
     let env = Environment {
         store: &store,
         remote: &registries,
+        bringing: &Bringing::default(),
+        jobs: &Jobs::new(jobs(args)),
         fetching: &fetching,
         ids: &entered.ids,
         context: &context,
         named: &named,
-        progress: &progress,
+        progress,
         cancel: &cancel,
         seen: &seen,
+        steps: &steps,
         before_steps: is_fatal.then_some(&agree),
         settings,
     };
     let built = build::build(&env, &plan);
-    checks.tell(is_quiet(args), warnings)?;
+    told.steps = steps.steps();
+    // How the build ended is the news, and nothing that is built depends on this.
+    if let Err(error) = steps.save(&store, built.is_ok()) {
+        progress.warn(&format!(
+            "the next build's steps cannot be explained: {error}"
+        ));
+    }
+    checks.tell(&mut told.warnings)?;
     let image = match built {
         Ok(image) => image,
         Err(error) => {
@@ -132,55 +178,85 @@ fn build(
     let delivered = deliver::deliver(&env, args, &outputs, &image)?;
     store.settle()?;
     cancel.check()?;
-    tell(args, &delivered, warnings, out)
+    if let Some(depfile) = &mut depfile {
+        depfile.add_files(named::layout_files(&args.build_contexts));
+        depfile.add_inputs(&context);
+        for context in named.iter().filter_map(NamedFiles::opened) {
+            depfile.add_ignore_file(context);
+            depfile.add_inputs(context);
+        }
+    }
+    write_files(args, &delivered, told, depfile, shown)?;
+    tell(args, &delivered, shown, out)
 }
 
-/// Writes the id file and the metadata file, and stdout's one line.
-fn tell(
+/// Writes the metadata file, the id file, and after all others the rule for make.
+fn write_files(
     args: &BuildArgs,
     delivered: &Delivered,
-    warnings: &[Value],
-    out: &mut dyn Write,
+    told: &Told,
+    depfile: Option<Depfile<'_>>,
+    shown: &Shown,
 ) -> Result<()> {
     if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
         metadata::write_id(path, id.as_str())?;
     }
     if let Some(path) = &args.metadata_file {
-        let mut value = json!({});
-        if let Some(config) = &delivered.config {
-            value["containerimage.config.digest"] = json!(config.digest);
-        }
-        if let Some(manifest) = &delivered.manifest {
-            value["containerimage.digest"] = json!(manifest.digest);
-            value["containerimage.descriptor"] = json!(manifest);
-        }
-        if !delivered.names.is_empty() {
-            let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
-            value["image.name"] = json!(names.join(","));
-        }
-        metadata::add_warnings(&mut value, warnings);
+        let mut value = result(delivered);
+        told.add_to(&mut value);
         metadata::write(path, &value)?;
     }
+    match depfile {
+        Some(depfile) => depfile.finish(shown.progress()),
+        None => Ok(()),
+    }
+}
+
+/// Tells programs what was built, and writes stdout's one line.
+fn tell(args: &BuildArgs, delivered: &Delivered, shown: &Shown, out: &mut dyn Write) -> Result<()> {
+    shown.succeeded(&result(delivered));
     match &delivered.id {
         Some(id) if args.quiet => writeln!(out, "{id}").context("cannot write to stdout"),
         Some(id) => {
-            eprintln!("built {id}");
+            shown.built(id);
             Ok(())
         }
         None => Ok(()),
     }
 }
 
-fn is_quiet(args: &BuildArgs) -> bool {
-    args.quiet || args.progress == ProgressArg::Quiet
+/// What was built, for programs.
+fn result(delivered: &Delivered) -> Value {
+    let mut value = json!({});
+    if let Some(config) = &delivered.config {
+        value["containerimage.config.digest"] = json!(config.digest);
+    }
+    if let Some(manifest) = &delivered.manifest {
+        value["containerimage.digest"] = json!(manifest.digest);
+        value["containerimage.descriptor"] = json!(manifest);
+    }
+    if !delivered.names.is_empty() {
+        let names: Vec<String> = delivered.names.iter().map(ToString::to_string).collect();
+        value["image.name"] = json!(names.join(","));
+    }
+    value
 }
 
-fn progress(args: &BuildArgs) -> Progress {
-    if is_quiet(args) {
-        Progress::new(Quiet)
-    } else {
-        Progress::new(Plain::new(std::io::stderr()))
-    }
+/// `--jobs`, else the cores that this process may use.
+fn jobs(args: &BuildArgs) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    args.jobs.map_or_else(cores, usize::from)
+}
+
+/// The log of the steps of builds of this context with this Dockerfile, as the user names them.
+fn step_log(args: &BuildArgs, source: &SourceText, id_map: &str) -> StepLog {
+    let is_here = args.context.is_dir();
+    let named = |text: &str| match std::fs::canonicalize(text) {
+        Ok(path) if is_here => path.to_string_lossy().into_owned(),
+        _ => text.split('#').next().map(masked).unwrap_or_default(),
+    };
+    let context = named(&args.context.to_string_lossy());
+    StepLog::new(&[id_map, &context, &named(&source.name)])
 }
 
 /// The build arguments, with `SOURCE_DATE_EPOCH` of the environment.

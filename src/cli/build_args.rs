@@ -76,9 +76,19 @@ pub struct BuildArgs {
     #[arg(long)]
     pub load: bool,
 
-    /// Write the image's id to FILE, only on success; untouched if the id did not change
+    /// Write the image's id to FILE, only on success; untouched if the id did not change, unless
+    /// it is the target of a --depfile
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,
+
+    /// Write a rule for make to FILE: what the build makes (--iidfile, else an output with dest)
+    /// depends on the Dockerfile and on what the steps read of the context
+    #[arg(long, value_name = "FILE")]
+    pub depfile: Option<PathBuf>,
+
+    /// Target of the rule, if it is not what the build makes
+    #[arg(long, value_name = "NAME", requires = "depfile")]
+    pub depfile_target: Option<PathBuf>,
 
     /// Write what was built, or why it failed, to FILE as JSON
     #[arg(long, value_name = "FILE")]
@@ -101,13 +111,28 @@ pub struct BuildArgs {
     #[arg(long)]
     pub keep_failed: bool,
 
+    /// Remove what was used least recently when the store takes more than this after the build:
+    /// never a named image or what another build uses; 0 is no limit
+    /// [default: $LAPSTRAKE_STORE_LIMIT, else store-limit in config.toml, else none]
+    #[arg(long, value_name = "SIZE")]
+    pub store_limit: Option<String>,
+    /// How much is done at a time: RUN steps, copies, layers that are unpacked or exported; a RUN that
+    /// sleeps or waits makes room for others [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+
     /// Network that RUN sees
     #[arg(long, value_enum, default_value_t = NetworkArg::Host, value_name = "MODE")]
     pub network: NetworkArg,
 
-    /// How progress is shown on stderr
-    #[arg(long, value_enum, default_value_t = ProgressArg::Plain, value_name = "KIND")]
-    pub progress: ProgressArg,
+    /// How progress is shown on stderr [default: $BUILDKIT_PROGRESS, else auto]
+    #[arg(long, value_enum, value_name = "KIND", hide_default_value = true)]
+    pub progress: Option<ProgressArg>,
+
+    /// Tell of every step that is executed why it was not found in the cache: the first input
+    /// that differs from the last time
+    #[arg(long)]
+    pub explain: bool,
 
     /// Show nothing but errors, and print the image's id on stdout
     #[arg(short, long)]
@@ -175,9 +200,18 @@ impl From<NetworkArg> for runtime::Network {
 /// `--progress`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProgressArg {
+    /// What suits stderr: plain, for now
+    Auto,
     /// One line per event
-    #[value(alias = "auto")]
     Plain,
+    /// One JSON object per line and event, for programs
+    #[value(name = "rawjson")]
+    RawJson,
     /// Nothing but errors
     Quiet,
+    /// Nothing but errors
+    None,
+    /// Lines that are redrawn: not supported
+    #[value(hide = true)]
+    Tty,
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::call::{count, findings_text};
 use super::report::{Diagnostics, SourceText};
+use super::shown::Shown;
 use crate::build::SeenBases;
 use crate::context::IgnoreFile;
 use crate::dockerfile::{Dockerfile, InstructionKind, nearest};
@@ -23,6 +24,7 @@ pub(super) struct Checks<'a> {
     pub(super) plan: &'a Plan,
     pub(super) ignore: &'a IgnoreFile,
     pub(super) seen: &'a SeenBases,
+    pub(super) shown: &'a Shown,
 }
 
 impl Checks<'_> {
@@ -55,12 +57,12 @@ impl Checks<'_> {
         }
     }
 
-    /// Tells what was found, unless `quiet`, and puts it into `warnings`.
-    pub(super) fn tell(&self, quiet: bool, warnings: &mut Vec<Value>) -> Result<()> {
+    /// Tells what was found, unless nothing is shown, and puts it into `warnings`.
+    pub(super) fn tell(&self, warnings: &mut Vec<Value>) -> Result<()> {
         let report = self.report()?;
         *warnings = lint::warnings_json(&report.findings, 0);
         // Findings that are errors were shown where they ended the build.
-        if !quiet && !report.fatal {
+        if !self.shown.is_quiet() && !report.fatal {
             self.show(&report);
         }
         Ok(())
@@ -68,6 +70,12 @@ impl Checks<'_> {
 
     fn show(&self, report: &Report) {
         if report.findings.is_empty() {
+            return;
+        }
+        if self.shown.is_json() {
+            for finding in lint::warnings_json(&report.findings, 0) {
+                self.shown.progress().data("check", &finding);
+            }
             return;
         }
         let color = std::io::stderr().is_terminal();

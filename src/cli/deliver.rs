@@ -16,7 +16,7 @@ use crate::image::{Digest, Reference};
 use crate::layer::Compression;
 use crate::output::{self, ArchiveKind, Assembled, write_archive, write_layout};
 use crate::progress::Outcome;
-use crate::transfer;
+use crate::transfer::{self, Bringer};
 
 /// What was delivered, for the id file, the metadata file and stdout.
 pub(super) struct Delivered {
@@ -42,7 +42,8 @@ pub(super) fn outputs(args: &BuildArgs) -> Result<Vec<OutputSpec>, UsageError> {
     if args.load || outputs.is_empty() {
         outputs.push(OutputSpec::new(OutputKind::Image));
     }
-    for file in [&args.iidfile, &args.metadata_file].into_iter().flatten() {
+    let files = [&args.iidfile, &args.metadata_file, &args.depfile];
+    for file in files.into_iter().flatten() {
         check_place(file, false)?;
     }
     let mut dests = Vec::new();
@@ -128,8 +129,8 @@ pub(super) fn deliver(
             write_tree(env, output, image)?;
             continue;
         }
-        let assembled = output::assemble(env.store, image, compression, env.progress, env.cancel)?;
-        hand_over(env, output, &names, &assembled)?;
+        let assembled = output::assemble(env, image, compression, env.cancel)?;
+        hand_over(env, output, &names, image, &assembled)?;
         delivered.id = Some(assembled.id);
         delivered.manifest = Some(assembled.descriptor);
         delivered.config = Some(assembled.config);
@@ -137,7 +138,7 @@ pub(super) fn deliver(
     }
     if delivered.id.is_none() && (args.quiet || args.iidfile.is_some()) {
         let plain = Compression::Uncompressed;
-        let assembled = output::assemble(env.store, image, plain, env.progress, env.cancel)?;
+        let assembled = output::assemble(env, image, plain, env.cancel)?;
         delivered.id = Some(assembled.id);
     }
     Ok(delivered)
@@ -166,17 +167,44 @@ fn hand_over(
     env: &Environment<'_>,
     output: &OutputSpec,
     names: &[Reference],
+    image: &BuiltImage,
     assembled: &Assembled,
 ) -> Result<()> {
     match output.kind {
-        OutputKind::Image if output.push => push(env, names, assembled),
-        OutputKind::Image => keep(env, names, assembled),
-        kind => write_image(env, output, kind, names, assembled),
+        OutputKind::Image if output.push => push(env, names, image, assembled),
+        OutputKind::Image => keep(env, names, image, assembled),
+        kind => {
+            env.bring_blobs(&image.sourced())?;
+            write_image(env, output, kind, names, assembled)
+        }
     }
 }
 
 /// Tags the image in the store.
-fn keep(env: &Environment<'_>, names: &[Reference], assembled: &Assembled) -> Result<()> {
+///
+/// Layers that are not here stay where they are if a registry has them: the store knows which, and
+/// whatever needs the image later brings them. From a directory, which may be gone by then, they
+/// come now.
+fn keep(
+    env: &Environment<'_>,
+    names: &[Reference],
+    image: &BuiltImage,
+    assembled: &Assembled,
+) -> Result<()> {
+    let mut local = Vec::new();
+    for layer in image.sourced() {
+        if env.store.has_blob(&layer.blob.digest) {
+            continue;
+        }
+        let repositories: Vec<&Reference> = layer.repositories().collect();
+        for name in repositories.iter().rev() {
+            env.store.add_blob_source(&layer.blob.digest, name)?;
+        }
+        if repositories.is_empty() {
+            local.push(layer);
+        }
+    }
+    env.bring_blobs(&local)?;
     for name in names {
         env.store.tag(name, &assembled.descriptor)?;
         env.progress.note(&format!("tagged {}", name.familiar()));
@@ -187,16 +215,26 @@ fn keep(env: &Environment<'_>, names: &[Reference], assembled: &Assembled) -> Re
     Ok(())
 }
 
-fn push(env: &Environment<'_>, names: &[Reference], assembled: &Assembled) -> Result<()> {
+fn push(
+    env: &Environment<'_>,
+    names: &[Reference],
+    image: &BuiltImage,
+    assembled: &Assembled,
+) -> Result<()> {
+    let sourced = image.sourced();
     for name in names {
         let shown = env.progress.start(&format!("pushing {name}"));
-        transfer::push(
-            env.store,
-            env.remote,
-            &parts(env, names, assembled)?,
-            name,
-            &|_| {},
-        )?;
+        let parts = parts(env, names, assembled)?;
+        let stopped = || env.cancel.why().is_some();
+        let bringer = Bringer {
+            store: env.store,
+            remote: env.remote,
+            bringing: env.bringing,
+            compute: &|work| work(),
+            stopped: &stopped,
+            progress: &|_| {},
+        };
+        transfer::push(&bringer, &parts, name, &sourced)?;
         shown.finish(Outcome::Done);
     }
     Ok(())
@@ -241,9 +279,9 @@ fn write_tree(env: &Environment<'_>, output: &OutputSpec, image: &BuiltImage) ->
     let dest = output.dest.as_deref().unwrap_or(Path::new("-"));
     let shown = env.progress.start(&format!("writing {}", dest.display()));
     if output.kind == OutputKind::Local {
-        output::write_directory(env.store, image, dest)?;
+        output::write_directory(env, image, dest)?;
     } else {
-        to_file(dest, |out| output::write_tar(env.store, image, out))?;
+        to_file(dest, |out| output::write_tar(env, image, out))?;
     }
     shown.finish(Outcome::Done);
     Ok(())

@@ -189,8 +189,7 @@ fn unpacked_size(store: &Store, image: &StoredImage) -> anyhow::Result<u64> {
         };
         total += match record {
             Some(record) if record.meta.size > 0 => record.meta.size,
-            _ if store.has_blob(&layer.digest) => layer.size,
-            _ => 0,
+            _ => layer.size,
         };
     }
     Ok(total)

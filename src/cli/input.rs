@@ -110,6 +110,19 @@ impl Input {
         }
     }
 
+    /// Whether the context is a directory of this host.
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, Self::Directory(..) | Self::FileAt(_, None))
+    }
+
+    /// The Dockerfile's path, if it is a file of this host.
+    pub(super) fn dockerfile(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path, _) => path.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The Dockerfile, if it is known already.
     pub(super) fn source(&self) -> Option<&SourceText> {
         match self {

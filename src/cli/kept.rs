@@ -38,7 +38,7 @@ fn store(env: &Environment<'_>, image: &BuiltImage) -> Result<String> {
     // The build's own has been pulled by the failure.
     let cancel = Cancel::default();
     let plain = Compression::Uncompressed;
-    let kept = output::assemble(env.store, image, plain, env.progress, &cancel)?;
+    let kept = output::assemble(env, image, plain, &cancel)?;
     env.store.keep_unnamed(&kept.descriptor)?;
     env.store.settle()?;
     Ok(kept.id.hex()[..12].to_owned())

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::files::write_whole;
 use super::report;
-use crate::build::{Ended, RunFailed};
 
 /// Writes the id of an image to `path`, unless it holds it already: its time then stays.
 ///
@@ -34,36 +33,36 @@ pub fn write(path: &Path, value: &Value) -> Result<()> {
     replace(path, &text)
 }
 
-/// Adds what the checks found, in the shape of `--call=check,format=json`, if there is anything.
-pub fn add_warnings(value: &mut Value, warnings: &[Value]) {
-    if !warnings.is_empty() {
-        value["lapstrake.warnings"] = json!(warnings);
+/// What is known of a build, whether it succeeds or not.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What the checks found, in the shape of `--call=check,format=json`.
+    pub warnings: Vec<Value>,
+    /// The steps: which came from the cache, and why the others did not.
+    pub steps: Vec<Value>,
+}
+
+impl Told {
+    /// Adds what there is.
+    pub fn add_to(&self, value: &mut Value) {
+        for (name, list) in [
+            ("lapstrake.warnings", &self.warnings),
+            ("lapstrake.steps", &self.steps),
+        ] {
+            if !list.is_empty() {
+                value[name] = json!(list);
+            }
+        }
     }
 }
 
-/// Writes why a build failed, and what the checks found.
+/// Writes why a build failed, and what is known of it.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_failure(path: &Path, error: &anyhow::Error, warnings: &[Value]) -> Result<()> {
-    let class = report::classify(error);
-    let mut told = json!({
-        "class": class.name(),
-        "exitCode": class.code(),
-        "message": report::in_one(error),
-    });
-    if let Some(failed) = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<RunFailed>())
-    {
-        told["command"] = json!(failed.command);
-        match failed.ended {
-            Ended::Status(status) => told["status"] = json!(status),
-            Ended::Signal(signal) => told["signal"] = json!(signal),
-        }
-    }
-    let mut value = json!({ "lapstrake.error": told });
-    add_warnings(&mut value, warnings);
+pub fn write_failure(path: &Path, error: &anyhow::Error, told: &Told) -> Result<()> {
+    let mut value = json!({ "lapstrake.error": report::value(error) });
+    told.add_to(&mut value);
     write(path, &value)
 }
 
@@ -74,6 +73,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::{Ended, RunFailed};
 
     #[test]
     fn the_ids_time_stays_when_the_id_does() {
@@ -108,7 +108,7 @@ mod tests {
             output: vec![],
             kept: None,
         };
-        write_failure(&path, &anyhow::Error::new(failed), &[]).unwrap();
+        write_failure(&path, &anyhow::Error::new(failed), &Told::default()).unwrap();
         let told: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(told["lapstrake.error"]["class"], "run");
         assert_eq!(told["lapstrake.error"]["status"], 7);

@@ -7,6 +7,8 @@ mod call;
 mod check;
 mod checks;
 mod deliver;
+mod depfile;
+mod du;
 mod exit;
 mod files;
 mod granted;
@@ -30,11 +32,13 @@ mod report;
 mod rmi;
 mod run;
 mod save;
+mod shown;
 mod signals;
 mod table;
 mod tag;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod values;
 
 use std::io::Write as _;
@@ -92,6 +96,7 @@ enum Command {
     Load(load::Args),
     Save(save::Args),
     Import(import::Args),
+    Du(du::Args),
     Prune(prune::Args),
     Check(check::Args),
     Parse(parse::Args),
@@ -184,9 +189,12 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Tag(args) => tag::run(args, &app.images()?)?,
         Command::Rmi(args) => rmi::run(args, &app.images()?, out)?,
         Command::Load(args) => load::run(args, &app.images()?, out)?,
-        Command::Save(args) => save::run(args, &app.images()?, out)?,
+        Command::Save(args) => save::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Prune(args) => prune::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Prune(args) => {
+            prune::run(args, &|| app.open_store(&app.enter()?), out)?;
+        }
         Command::Check(args) => code = check::run(args, out)?,
         Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,

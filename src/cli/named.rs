@@ -155,6 +155,15 @@ pub(super) fn contexts(specs: &[NamedSpec]) -> Result<(Vec<NamedContext>, Vec<Fi
     Ok((planned, files))
 }
 
+/// The files by which images in layouts are found.
+pub(super) fn layout_files(specs: &[NamedSpec]) -> Vec<PathBuf> {
+    let file = |spec: &NamedSpec| match &spec.location {
+        Location::Layout(layout) => Some(layout.dir.join("index.json")),
+        _ => None,
+    };
+    specs.iter().filter_map(file).collect()
+}
+
 fn check_dir(spec: &NamedSpec, dir: &std::path::Path) -> Result<(), UsageError> {
     let wrong = |reason: String| {
         let text = &spec.text;
@@ -172,17 +181,19 @@ fn check_dir(spec: &NamedSpec, dir: &std::path::Path) -> Result<(), UsageError> 
     }
 }
 
-/// The contexts as the build opens them: what is fetched is fetched when a step asks for it, and
+/// The contexts as the build opens them, with a record of what is looked at if it `records`: what is fetched is fetched when a step asks for it, and
 /// directories are opened in the sandbox, since it can mount nothing of other mount namespaces.
 pub(super) fn opened<'a>(
     files: Vec<Files>,
     fetching: &'a Fetching<'a>,
     ids: &'a (dyn Ids + Sync),
+    records: bool,
 ) -> Vec<NamedFiles<'a>> {
     let opened = |files| match files {
-        Files::Directory(dir, place) => {
-            NamedFiles::new(move || Ok(Context::open_dir(&dir, None)?.called(place.clone())))
-        }
+        Files::Directory(dir, place) => NamedFiles::new(move || {
+            let context = Context::open_dir(&dir, None)?;
+            Ok(context.called(place.clone()).recording(records))
+        }),
         Files::Remote(remote, place) => {
             NamedFiles::new(move || match remote::open(&remote, fetching, ids)? {
                 Opened::Context(context) => Ok(context.called(place.clone())),

@@ -7,7 +7,7 @@ use crate::image::Reference;
 use crate::layer::Compression;
 use crate::output;
 use crate::store::Store;
-use crate::transfer::{self, Remote};
+use crate::transfer::{self, Bringer, Bringing, Remote};
 
 /// Send an image to a registry
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,16 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let image = store.find_image(&args.name.to_string())?;
     let tell = teller(args.quiet, "Pushed", "Layer already exists");
-    let parts = output::compressed(store, &image, Compression::Gzip { level: 6 })?;
-    transfer::push(store, remote, &parts, &args.name, &tell)?;
+    let bringer = Bringer {
+        store,
+        remote,
+        bringing: &Bringing::default(),
+        compute: &|work| work(),
+        stopped: &|| false,
+        progress: &tell,
+    };
+    let parts = output::compressed(&bringer, &image, Compression::Gzip { level: 6 })?;
+    transfer::push(&bringer, &parts, &args.name, &[])?;
     let tag = args.name.tag().unwrap_or("latest");
     let (digest, size) = (&parts.descriptor.digest, parts.manifest.len());
     writeln!(out, "{tag}: digest: {digest} size: {size}")?;

@@ -4,8 +4,12 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use serde_json::{Value, json};
+
 use super::exit::{Class, UsageError};
-use crate::build::{Cancelled, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why};
+use crate::build::{
+    Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
+};
 use crate::config::ConfigError;
 use crate::context::ContextError;
 use crate::copy::{ChmodError, CopyError};
@@ -124,8 +128,41 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Marks an error that stderr has been told of in another form.
+#[derive(Debug)]
+pub(super) struct AlreadyTold;
+
+impl fmt::Display for AlreadyTold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the build failed")
+    }
+}
+
+/// The error for programs: `class`, `exitCode`, `message`, and of a RUN that failed its `command`
+/// with `status` or `signal`.
+pub(super) fn value(error: &anyhow::Error) -> Value {
+    let class = classify(error);
+    let mut told = json!({
+        "class": class.name(),
+        "exitCode": class.code(),
+        "message": in_one(error),
+    });
+    let mut causes = error.chain();
+    if let Some(failed) = causes.find_map(|cause| cause.downcast_ref::<RunFailed>()) {
+        told["command"] = json!(failed.command);
+        match failed.ended {
+            Ended::Status(status) => told["status"] = json!(status),
+            Ended::Signal(signal) => told["signal"] = json!(signal),
+        }
+    }
+    told
+}
+
 /// Writes the error to stderr as people read it.
 pub(super) fn tell(error: &anyhow::Error) {
+    if error.is::<AlreadyTold>() {
+        return;
+    }
     match error.downcast_ref::<Diagnostics>() {
         Some(diagnostics) => eprintln!("{diagnostics}"),
         None => eprintln!("error: {}", printable(&in_one(error))),
@@ -259,7 +296,7 @@ fn transfer_class(error: &TransferError) -> Option<Class> {
         TransferError::NotHere { .. } | TransferError::Archive { .. } => Some(Class::Usage),
         TransferError::Import { .. } | TransferError::Read { .. } => Some(Class::Usage),
         TransferError::Manifest { .. } | TransferError::DiffId { .. } => Some(Class::Network),
-        TransferError::Layer { .. } | TransferError::Store(_) => None,
+        TransferError::Layer { .. } | TransferError::Store(_) | TransferError::Stopped => None,
     }
 }
 

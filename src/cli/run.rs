@@ -17,7 +17,7 @@ use crate::image::{ImageConfig, Platform};
 use crate::layer::{self, LayerStack, Meta, Target};
 use crate::rootfs::{RootDir, RootPath, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
-use crate::transfer::{self, PullOptions, PullPolicy};
+use crate::transfer::{self, Bringer, Bringing, PullOptions, PullPolicy};
 
 /// What an error of `lapstrake run` itself ends with.
 const ERROR: u8 = 125;
@@ -77,7 +77,16 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let entered = app.enter()?;
     let store = app.open_store(&entered)?;
     let image = find(args, app, &store)?;
-    let stack = transfer::ensure_layers(&store, &image, &entered.ids, &|_| {})?;
+    let registries = app.registries()?;
+    let bringer = Bringer {
+        store: &store,
+        remote: &registries,
+        bringing: &Bringing::default(),
+        compute: &|work| work(),
+        stopped: &|| false,
+        progress: &|_| {},
+    };
+    let stack = bringer.stack(&transfer::layers_of(&image)?, &entered.ids)?;
     let staging = store.staging()?;
     let mut spec = spec(args, &image.config, &stack, staging.path())?;
     if entered.ids.is_single() && runtime::supervision().is_ok() {

@@ -10,7 +10,7 @@ use crate::image::ImageParts;
 use crate::image::Reference;
 use crate::output::{ArchiveKind, write_archive};
 use crate::store::Store;
-use crate::transfer::{open_blob, parts};
+use crate::transfer::{Remote, complete, open_blob, parts};
 
 /// Save images to an archive, on standard output by default
 #[derive(Debug, clap::Args)]
@@ -36,12 +36,17 @@ enum Format {
 ///
 /// # Errors
 /// When an image or one of its blobs is not in the store, when the archive cannot be written.
-pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> anyhow::Result<()> {
+pub fn run(
+    args: &Args,
+    store: &Store,
+    remote: &dyn Remote,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let kind = match args.format {
         Format::DockerArchive => ArchiveKind::Docker,
         Format::OciArchive => ArchiveKind::Oci,
     };
-    let images = collect(args, store)?;
+    let images = collect(args, store, remote)?;
     let save = |out: &mut dyn Write| -> anyhow::Result<()> {
         Ok(write_archive(out, kind, &images, &open_blob(store))?)
     };
@@ -54,8 +59,8 @@ pub fn run(args: &Args, store: &Store, out: &mut dyn Write) -> anyhow::Result<()
     }
 }
 
-/// Each image once, under the names by which it was asked for.
-fn collect(args: &Args, store: &Store) -> anyhow::Result<Vec<ImageParts>> {
+/// Each image once, under the names by which it was asked for, and with all of its blobs.
+fn collect(args: &Args, store: &Store, remote: &dyn Remote) -> anyhow::Result<Vec<ImageParts>> {
     let mut images: Vec<ImageParts> = Vec::new();
     for text in &args.images {
         let found = store.find_image(text)?;
@@ -66,7 +71,9 @@ fn collect(args: &Args, store: &Store) -> anyhow::Result<Vec<ImageParts>> {
             .filter(|name| Some(*name) == asked.as_ref())
             .cloned()
             .collect();
-        let new = parts(store, &found).with_context(|| format!("cannot save {text}"))?;
+        let saving = || format!("cannot save {text}");
+        complete(store, remote, &found, &|_| {}).with_context(saving)?;
+        let new = parts(store, &found).with_context(saving)?;
         let known = images
             .iter_mut()
             .find(|image| image.descriptor.digest == new.descriptor.digest);

@@ -1,10 +1,12 @@
 //! Values of flags that are small languages of their own: pairs, hosts, limits, sizes.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use runtime::Ulimit;
 
 use super::exit::UsageError;
+use crate::dockerfile::parse_duration;
 
 /// This machine, as seen by itself.
 const LOOPBACK: &str = "127.0.0.1";
@@ -132,7 +134,24 @@ pub fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
     })
 }
 
-/// Bytes, or a number with `b`, `k`, `m`, `g` (powers of 1024).
+/// A time span as Go writes it, `1h30m`, or a number of days, `7d`.
+///
+/// # Errors
+/// When it is neither, or less than nothing.
+pub fn age(flag: &str, text: &str) -> Result<Duration, UsageError> {
+    const DAY: u64 = 24 * 60 * 60;
+    let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    let seconds = days.and_then(|days: u64| days.checked_mul(DAY));
+    let found = match seconds {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => parse_duration(text)
+            .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
+            .map(Duration::from_nanos),
+    };
+    found.ok_or_else(|| error(flag, text, "a time span such as 24h, 1h30m or 7d"))
+}
+
+/// Bytes, or a number with `b`, `k`, `m`, `g` or `t` (powers of 1024), as in 512, 64m, 1.5GB, 2GiB.
 ///
 /// # Errors
 /// When it is neither.
@@ -142,13 +161,23 @@ pub fn size(flag: &str, text: &str) -> Result<u64, UsageError> {
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: u64 = match &lower[digits.len()..] {
         "" | "b" => 1,
-        "k" | "kb" => 1 << 10,
-        "m" | "mb" => 1 << 20,
-        "g" | "gb" => 1 << 30,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).ok_or_else(wrong)
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let whole: u64 = whole.parse().map_err(|_| wrong())?;
+    let is_number = !part.is_empty() && part.len() <= 9 && part.bytes().all(|b| b.is_ascii_digit());
+    let part: u128 = part.parse().ok().filter(|_| is_number).ok_or_else(wrong)?;
+    let digits_of_part = digits.split_once('.').map_or(1, |(_, part)| part.len());
+    let tenths = 10_u128.pow(u32::try_from(digits_of_part).map_err(|_| wrong())?);
+    let part = u64::try_from(part * u128::from(factor) / tenths).map_err(|_| wrong())?;
+    let bytes = whole.checked_mul(factor);
+    bytes
+        .and_then(|bytes| bytes.checked_add(part))
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -194,10 +223,27 @@ mod tests {
             ("64m", Some(64 << 20)),
             ("1G", Some(1 << 30)),
             ("12", Some(12)),
+            ("1.5k", Some(1536)),
+            ("2GiB", Some(2 << 30)),
+            ("3t", Some(3 << 40)),
             ("1x", None),
+            ("1.", None),
+            (".5g", None),
             ("", None),
         ] {
             assert_eq!(size("--shm-size", text).ok(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("24h", Some(86_400)),
+            ("1h30m", Some(5400)),
+            ("7d", Some(604_800)),
+            ("0", Some(0)),
+            ("-1h", None),
+            ("1", None),
+            ("d", None),
+        ] {
+            let found = age("--filter", text).ok().map(|age| age.as_secs());
+            assert_eq!(found, expected, "{text}");
         }
     }
 

@@ -8,9 +8,11 @@
 mod archive;
 mod glob;
 mod ignore;
+mod inputs;
 mod open;
 
 pub use archive::unpack_context;
 pub use glob::{Glob, GlobError};
 pub use ignore::{IgnoreError, IgnoreFile, Verdict};
+pub use inputs::{Input, Inputs, Mtime};
 pub use open::{Context, ContextError, Dockerfile, Stdin, decode, read_dockerfile};

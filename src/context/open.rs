@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{IgnoreError, IgnoreFile};
+use super::{IgnoreError, IgnoreFile, Inputs};
 use crate::layer::LayerError;
 use crate::rootfs::{RootDir, RootPath};
 use crate::store::Staging;
@@ -74,6 +74,9 @@ pub struct Context {
     ignore: IgnoreFile,
     ignore_path: Option<PathBuf>,
     place: String,
+    /// The directory on this host that somebody named.
+    dir: Option<PathBuf>,
+    inputs: Option<Inputs>,
     /// What it was unpacked into, deleted with it.
     _staging: Option<Staging>,
 }
@@ -86,6 +89,7 @@ impl Context {
     /// A directory that cannot be opened, an ignore file that cannot be read or understood.
     pub fn open_dir(path: &Path, dockerfile: Option<&Path>) -> Result<Self, ContextError> {
         let mut context = Self::open_unfiltered(path)?;
+        context.dir = Some(path.to_owned());
         let beside = dockerfile.map(|file| {
             let mut name = file.as_os_str().to_os_string();
             name.push(".dockerignore");
@@ -127,6 +131,8 @@ impl Context {
             ignore: IgnoreFile::default(),
             ignore_path: None,
             place: "the build context".to_owned(),
+            dir: None,
+            inputs: None,
             _staging: None,
         })
     }
@@ -150,8 +156,22 @@ impl Context {
             ignore: IgnoreFile::default(),
             ignore_path: None,
             place: "the build context".to_owned(),
+            dir: None,
+            inputs: None,
             _staging: Some(staging),
         }
+    }
+
+    /// Has it record what is looked at; a no-op for what is no directory that somebody named.
+    #[must_use]
+    pub fn recording(mut self, records: bool) -> Self {
+        self.inputs = (records && self.dir.is_some()).then(Inputs::default);
+        self
+    }
+
+    /// What was looked at, and the directory on this host that it is in, as it was named.
+    pub fn recorded(&self) -> Option<(&Path, &Inputs)> {
+        Some((self.dir.as_deref()?, self.inputs.as_ref()?))
     }
 
     /// Has messages call it `place` rather than «the build context».

@@ -1,7 +1,7 @@
 //! The contents of the files of a selection: those that are known are not opened, the others are
 //! read on all cores.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,15 +23,16 @@ pub(super) struct FileContent {
     pub meta: Meta,
 }
 
-/// The contents of the regular files among `entries`, by their index; of several names of one file
-/// the first has it.
+/// The contents of the regular files among `entries`, one place for each entry; of several names of one
+/// file the first has it.
 pub(super) fn read_contents(
     entries: &[Entry],
     source: &Source<'_>,
     options: &CopyOptions,
     known: &FileDigests,
-) -> Result<HashMap<usize, FileContent>, CopyError> {
-    let mut found = HashMap::new();
+) -> Result<Vec<Option<FileContent>>, CopyError> {
+    let mut found: Vec<Option<FileContent>> = Vec::new();
+    found.resize_with(entries.len(), || None);
     let mut unread = Vec::new();
     let mut linked = HashSet::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -42,14 +43,14 @@ pub(super) fn read_contents(
         match entry.state(source).and_then(|state| known.get(&state)) {
             Some(sha256) => {
                 let meta = entry.meta(source, options, None)?;
-                found.insert(index, FileContent { sha256, meta });
+                found[index] = Some(FileContent { sha256, meta });
             }
             None => unread.push(index),
         }
     }
     let read = |index: usize| read(&entries[index], source, options, known);
-    for (index, content) in on_all_cores(&unread, read)? {
-        found.insert(index, content);
+    for (index, content) in on_all_cores(&unread, WORTH_A_THREAD, read)? {
+        found[index] = Some(content);
     }
     Ok(found)
 }
@@ -84,16 +85,18 @@ fn hash(mut file: &File) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Fewer jobs than this are not worth a thread.
+/// Fewer files than this are not worth a thread.
 const WORTH_A_THREAD: usize = 64;
 
-/// Does `job` for every index; of several failures gives the one that stands first.
-fn on_all_cores<T: Send, E: Send>(
+/// Does `job` for every index; of several failures gives the one that stands first. Fewer indices
+/// than `worth` are no work for another thread.
+pub(super) fn on_all_cores<T: Send, E: Send>(
     indices: &[usize],
+    worth: usize,
     job: impl Fn(usize) -> Result<T, E> + Sync,
 ) -> Result<Vec<(usize, T)>, E> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = cores.min(indices.len() / WORTH_A_THREAD).max(1);
+    let workers = cores.min(indices.len() / worth).max(1);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();

@@ -6,7 +6,7 @@
 //! data and capability. Modes and owners are those of the copy. No time is in it.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::contents::{FileContent, read_contents};
@@ -16,7 +16,13 @@ use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};
 use crate::layer::Meta;
 
-struct Frames(Hashing<io::Sink>);
+/// Bytes that are hashed at once: most fields have eight.
+const BUFFER: usize = 16 << 10;
+
+/// The contents of the files of a hit, one place for each of its entries.
+pub(super) type Contents = Vec<Option<FileContent>>;
+
+struct Frames(BufWriter<Hashing<io::Sink>>);
 
 impl Selection {
     /// The digest of everything that matters of the selected entries.
@@ -31,11 +37,24 @@ impl Selection {
         options: &CopyOptions,
         known: &FileDigests,
     ) -> Result<Digest, CopyError> {
-        let mut frames = Frames(Hashing::new(io::sink()));
-        for hit in &self.hits {
-            frames.hit(hit, source, options, known)?;
-        }
-        Ok(frames.0.finish().1)
+        Ok(self.read(source, options, known)?.0)
+    }
+
+    /// The digest, and of each hit the contents that it took.
+    pub(super) fn read(
+        &self,
+        source: &Source<'_>,
+        options: &CopyOptions,
+        known: &FileDigests,
+    ) -> Result<(Digest, Vec<Contents>), CopyError> {
+        let mut frames = Frames(BufWriter::with_capacity(BUFFER, Hashing::new(io::sink())));
+        let hits = self.hits.iter();
+        let contents = hits.map(|hit| frames.hit(hit, source, options, known));
+        let contents = contents.collect::<Result<_, _>>()?;
+        let hashing = frames.0.into_inner().map_err(|error| error.into_error());
+        let hashing =
+            hashing.unwrap_or_else(|error| unreachable!("a sink takes everything: {error}"));
+        Ok((hashing.finish().1, contents))
     }
 }
 
@@ -57,7 +76,7 @@ impl Frames {
         source: &Source<'_>,
         options: &CopyOptions,
         known: &FileDigests,
-    ) -> Result<(), CopyError> {
+    ) -> Result<Contents, CopyError> {
         // A directory's own name and metadata do not reach the destination, only its content does.
         let top = hit.entries.first();
         let is_tree = top.is_none_or(|entry| entry.kind == Kind::Directory);
@@ -65,7 +84,7 @@ impl Frames {
         self.number(hit.parents.into());
         self.number(hit.entries.len() as u64);
         let mut first = HashMap::new();
-        let mut files = read_contents(&hit.entries, source, options, known)?;
+        let files = read_contents(&hit.entries, source, options, known)?;
         for (index, entry) in hit.entries.iter().enumerate() {
             self.bytes(entry.relative.as_bytes());
             if is_tree && entry.relative.is_root() {
@@ -79,9 +98,9 @@ impl Frames {
                     continue;
                 }
             }
-            self.entry(entry, source, options, files.remove(&index))?;
+            self.entry(entry, source, options, files[index].as_ref())?;
         }
-        Ok(())
+        Ok(files)
     }
 
     fn entry(
@@ -89,13 +108,13 @@ impl Frames {
         entry: &Entry,
         source: &Source<'_>,
         options: &CopyOptions,
-        file: Option<FileContent>,
+        file: Option<&FileContent>,
     ) -> Result<(), CopyError> {
         match (&entry.kind, file) {
             (_, Some(FileContent { sha256, meta })) => {
-                self.common(b"file", entry, &meta);
+                self.common(b"file", entry, meta);
                 self.number(entry.truth.size);
-                self.bytes(&sha256);
+                self.bytes(sha256);
                 for (name, value) in &meta.xattrs {
                     self.bytes(name);
                     self.bytes(value);

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, FileType, statat};
 
-use super::select::{names, open_dir};
+use super::walk::{names, open_dir};
 use super::{CopyError, Source};
 use crate::context::{Glob, IgnoreFile};
 use crate::rootfs::{Follow, RootPath};

@@ -11,8 +11,10 @@ mod contents;
 mod digest;
 mod error;
 mod expand;
+mod listing;
 mod literal;
 mod select;
+mod walk;
 
 use std::io;
 use std::path::Path;
@@ -23,7 +25,7 @@ pub use error::CopyError;
 pub use literal::{Difference, Tree, select_path};
 pub use select::{Selection, select};
 
-use crate::context::{Context, IgnoreFile};
+use crate::context::{Context, IgnoreFile, Inputs};
 use crate::layer::Attr;
 use crate::rootfs::{RootDir, RootPath};
 
@@ -52,6 +54,8 @@ pub struct Source<'a> {
     pub owners: SourceOwners<'a>,
     /// What messages call it: `the build context`, `stage "build"`.
     pub place: &'a str,
+    /// Where what is looked at is recorded.
+    pub inputs: Option<&'a Inputs>,
 }
 
 impl<'a> Source<'a> {
@@ -63,6 +67,7 @@ impl<'a> Source<'a> {
             filter_path: context.ignore_path(),
             owners: SourceOwners::Context,
             place: context.place(),
+            inputs: context.recorded().map(|(_, inputs)| inputs),
         }
     }
 
@@ -74,6 +79,7 @@ impl<'a> Source<'a> {
             filter_path: None,
             owners: SourceOwners::Stage(lookup),
             place,
+            inputs: None,
         }
     }
 }

@@ -12,13 +12,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, readlinkat, statat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, readlinkat};
 use rustix::io::Errno;
 
 use super::expand::{Parts, expand};
+use super::walk::{Place, Walk};
 use super::{CopyError, CopyOptions, Source, SourceOwners};
 use crate::cache::FileState;
-use crate::context::{IgnoreFile, Verdict};
+use crate::context::IgnoreFile;
 use crate::layer::{Meta, Truth, read_xattrs};
 use crate::rootfs::{Follow, RootPath};
 
@@ -121,14 +122,6 @@ pub(super) struct Selector<'s> {
     pub(super) foreign: Cell<bool>,
 }
 
-/// What is known of a directory whose entries are being listed.
-struct Place {
-    path: RootPath,
-    relative: RootPath,
-    filter: Verdict,
-    exclude: Verdict,
-}
-
 impl<'s> Selector<'s> {
     pub(super) fn new(source: &'s Source<'s>, exclude: IgnoreFile) -> Self {
         Self {
@@ -183,6 +176,9 @@ impl<'s> Selector<'s> {
         };
         let is_dir = is_directory(&stat);
         if real != *path {
+            if let Some(inputs) = self.source.inputs {
+                inputs.add_links(self.source.root, path);
+            }
             let linked = self.filter().verdict(path);
             if linked.excluded && linked.prune {
                 return Ok(None);
@@ -201,7 +197,7 @@ impl<'s> Selector<'s> {
         let hidden = filter.excluded;
         let mut entries = Vec::new();
         let name = real.file_name().unwrap_or_default();
-        entries.extend(self.entry(&real, RootPath::root(), &stat, &fd, OsStr::new(""), name)?);
+        entries.extend(self.entry(&real, RootPath::root(), &stat, &fd, name)?);
         if is_dir {
             let place = Place {
                 path: real,
@@ -209,7 +205,7 @@ impl<'s> Selector<'s> {
                 filter,
                 exclude: self.exclude.root(),
             };
-            self.walk(&place, &mut entries)?;
+            self.walk(place, &mut entries)?;
         }
         if entries.is_empty() || (hidden && entries.len() == 1) {
             return Ok(if hidden { None } else { Some(None) });
@@ -278,9 +274,9 @@ impl<'s> Selector<'s> {
         }
         let name = path.file_name().unwrap_or_default();
         let relative = place.relative.clone();
-        entries.extend(self.entry(path, relative, &stat, &fd, OsStr::new(""), name)?);
+        entries.extend(self.entry(path, relative, &stat, &fd, name)?);
         if is_dir {
-            self.walk(&place, entries)?;
+            self.walk(place, entries)?;
         }
         if hidden && entries.len() == 1 {
             entries.clear();
@@ -305,8 +301,7 @@ impl<'s> Selector<'s> {
             }
             let real = base.join(at.relative());
             if let Some((stat, fd)) = self.look(&real)?
-                && let Some(mut entry) =
-                    self.entry(&real, at.clone(), &stat, &fd, OsStr::new(""), name)?
+                && let Some(mut entry) = self.entry(&real, at.clone(), &stat, &fd, name)?
             {
                 entry.on_the_way = true;
                 entries.push(entry);
@@ -316,114 +311,37 @@ impl<'s> Selector<'s> {
     }
 
     /// Adds everything below a directory.
-    fn walk(&self, place: &Place, entries: &mut Vec<Entry>) -> Result<(), CopyError> {
-        let mut directories = Vec::new();
-        let mut children = Vec::new();
-        let dir = open_dir(self.source, &place.path)?;
-        for name in names(self.source, &place.path, &dir)? {
-            let path = place.path.join(&name);
-            let relative = place.relative.join(&name);
-            let filter = self.filter().enter(&place.filter, &path);
-            let exclude = self.exclude.enter(&place.exclude, &relative);
-            if filter.prune || exclude.prune {
-                self.hidden.borrow_mut().push(relative);
-                continue;
-            }
-            let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|error| self.failed("look at", &path, error.into()))?;
-            let hidden = filter.excluded || exclude.excluded;
-            if hidden && !is_directory(&stat) {
-                self.hidden.borrow_mut().push(relative);
-                continue;
-            }
-            let Some(entry) = self.entry(&path, relative.clone(), &stat, &dir, &name, &name)?
-            else {
-                continue;
-            };
-            if entry.kind == Kind::Directory {
-                directories.push(Place {
-                    path,
-                    relative,
-                    filter,
-                    exclude,
-                });
-            }
-            children.push((entry, hidden));
-        }
-        drop(dir);
-        let mut directories = directories.into_iter();
-        for (entry, hidden) in children {
-            let is_dir = entry.kind == Kind::Directory;
-            entries.push(entry);
-            let before = entries.len();
-            if is_dir && let Some(place) = directories.next() {
-                self.walk(&place, entries)?;
-            }
-            // A hidden directory shows only when something below it is kept.
-            if hidden && entries.len() == before {
-                let popped = entries.pop();
-                let mut hidden = self.hidden.borrow_mut();
-                hidden.extend(popped.map(|entry| entry.relative));
-            }
-        }
+    fn walk(&self, place: Place, entries: &mut Vec<Entry>) -> Result<(), CopyError> {
+        let walk = Walk {
+            source: self.source,
+            filter: self.filter(),
+            exclude: &self.exclude,
+        };
+        let seen = walk.below(place, entries)?;
+        self.hidden.borrow_mut().extend(seen.hidden);
+        self.foreign.set(self.foreign.get() || seen.is_foreign);
         Ok(())
     }
 
-    /// The entry of `stat`; none for a socket of a stage. `at` is its name below `dir`, empty when
-    /// `dir` is the entry itself.
+    /// The entry of `stat`, which was asked of `fd`; none for a socket of a stage.
     fn entry(
         &self,
         path: &RootPath,
         relative: RootPath,
         stat: &Stat,
-        dir: &OwnedFd,
-        at: &OsStr,
+        fd: &OwnedFd,
         name: &OsStr,
     ) -> Result<Option<Entry>, CopyError> {
-        if name.as_bytes().starts_with(b".wh.") {
-            return Err(CopyError::WhiteoutName {
-                path: path.clone(),
-                place: self.source.place.to_owned(),
-            });
-        }
-        let recorded = match self.source.owners {
-            SourceOwners::Context => None,
-            SourceOwners::Stage(lookup) => {
-                lookup(path).map_err(|error| self.failed("read the metadata of", path, error))?
-            }
-        };
-        let mut truth = Truth::new(stat, recorded.as_ref());
-        let in_context = matches!(self.source.owners, SourceOwners::Context);
-        if in_context && (truth.uid, truth.gid) != (0, 0) {
-            self.foreign.set(true);
-            (truth.uid, truth.gid) = (0, 0);
-        }
-        let kind = match truth.file_type() {
-            FileType::RegularFile => Kind::File,
-            FileType::Directory => Kind::Directory,
-            FileType::Fifo => Kind::Fifo,
-            FileType::Symlink => {
-                let target = readlinkat(dir, at, Vec::new())
-                    .map_err(|error| self.failed("read the link", path, error.into()))?;
-                Kind::Symlink(OsString::from_vec(target.into_bytes()))
-            }
-            FileType::Socket if in_context => {
-                truth.mode = FileType::RegularFile.as_raw_mode() | 0o755;
-                truth.size = 0;
-                Kind::Empty
-            }
-            FileType::Socket => return Ok(None),
-            _ => Kind::Device,
-        };
-        Ok(Some(Entry {
-            path: path.clone(),
+        let found = Entry::find(
+            self.source,
+            path.clone(),
             relative,
-            has_xattrs: in_context || recorded.is_some() || kind != Kind::File,
-            kind,
-            truth,
-            on_the_way: false,
-            ctime: (stat.st_ctime, stat.st_ctime_nsec),
-        }))
+            stat,
+            (fd, OsStr::new("")),
+            name,
+        )?;
+        self.foreign.set(self.foreign.get() || found.is_foreign);
+        Ok(found.entry)
     }
 
     fn canonical(&self, path: &RootPath) -> Result<RootPath, CopyError> {
@@ -473,7 +391,86 @@ impl<'s> Selector<'s> {
     }
 }
 
+/// An entry, unless it is none, and whether its owner on the disk is not the one that counts.
+pub(super) struct FoundEntry {
+    pub entry: Option<Entry>,
+    pub is_foreign: bool,
+}
+
 impl Entry {
+    /// The entry of `stat`; none for a socket of a stage. `at` is its directory and its name there,
+    /// which is empty when the descriptor is the entry itself.
+    pub(super) fn find(
+        source: &Source<'_>,
+        path: RootPath,
+        relative: RootPath,
+        stat: &Stat,
+        at: (&OwnedFd, &OsStr),
+        name: &OsStr,
+    ) -> Result<FoundEntry, CopyError> {
+        if name.as_bytes().starts_with(b".wh.") {
+            return Err(CopyError::WhiteoutName {
+                path,
+                place: source.place.to_owned(),
+            });
+        }
+        let recorded = match source.owners {
+            SourceOwners::Context => None,
+            SourceOwners::Stage(lookup) => lookup(&path)
+                .map_err(|error| failed(source, "read the metadata of", &path, error))?,
+        };
+        let mut truth = Truth::new(stat, recorded.as_ref());
+        let in_context = matches!(source.owners, SourceOwners::Context);
+        let is_foreign = in_context && (truth.uid, truth.gid) != (0, 0);
+        if is_foreign {
+            (truth.uid, truth.gid) = (0, 0);
+        }
+        let kind = match truth.file_type() {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Symlink => {
+                let target = readlinkat(at.0, at.1, Vec::new())
+                    .map_err(|error| failed(source, "read the link", &path, error.into()))?;
+                Kind::Symlink(OsString::from_vec(target.into_bytes()))
+            }
+            FileType::Socket if in_context => {
+                truth.mode = FileType::RegularFile.as_raw_mode() | 0o755;
+                truth.size = 0;
+                Kind::Empty
+            }
+            FileType::Socket => {
+                return Ok(FoundEntry {
+                    entry: None,
+                    is_foreign,
+                });
+            }
+            _ => Kind::Device,
+        };
+        if let Some(inputs) = source.inputs {
+            match kind {
+                Kind::File | Kind::Empty => {
+                    inputs.add_file(&path, (stat.st_mtime, stat.st_mtime_nsec));
+                }
+                Kind::Symlink(_) => inputs.add_link(&path),
+                _ => {}
+            }
+        }
+        let entry = Entry {
+            path,
+            relative,
+            has_xattrs: in_context || recorded.is_some() || kind != Kind::File,
+            kind,
+            truth,
+            on_the_way: false,
+            ctime: (stat.st_ctime, stat.st_ctime_nsec),
+        };
+        Ok(FoundEntry {
+            entry: Some(entry),
+            is_foreign,
+        })
+    }
+
     /// What tells this state of a context's file from any other. Files of a stage have none: an
     /// overlay gives them another device at every mount.
     pub(super) fn state(&self, source: &Source<'_>) -> Option<FileState> {
@@ -581,36 +578,7 @@ pub(super) fn below(path: &RootPath, base: &RootPath) -> RootPath {
     relative
 }
 
-/// Opens a directory of the source that has no link in its path.
-pub(super) fn open_dir(source: &Source<'_>, path: &RootPath) -> Result<OwnedFd, CopyError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    source
-        .root
-        .open_at(path, flags, Mode::empty())
-        .map_err(|error| failed(source, "open the directory", path, error))
-}
-
-/// The names in a directory, in bytewise order.
-pub(super) fn names(
-    source: &Source<'_>,
-    path: &RootPath,
-    dir: &OwnedFd,
-) -> Result<Vec<OsString>, CopyError> {
-    let list = || -> io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(dir)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        names.sort_unstable();
-        Ok(names)
-    };
-    list().map_err(|error| failed(source, "list the directory", path, error))
-}
-
-fn is_directory(stat: &Stat) -> bool {
+pub(super) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 

@@ -12,7 +12,7 @@ const UNITS: [(&str, f64); 8] = [
 ];
 
 /// The duration `text` stands for, in nanoseconds; `None` if it is no duration or too long.
-pub(super) fn parse_duration(text: &str) -> Option<i64> {
+pub fn parse_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -26,6 +26,7 @@ mod tests;
 pub use diagnostic::{Diagnostic, DiagnosticKind, Label, Severity, nearest};
 pub use directive::Directives;
 pub use dump::{dump, normalised};
+pub use duration::parse_duration;
 pub use heredoc::Heredoc;
 pub use instruction::{
     Add, ArgItem, CommandLine, From, Healthcheck, HealthcheckOptions, InlineSource, Instruction,

@@ -17,6 +17,9 @@ pub enum LayerError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// What lies below a layer cannot be had.
+    #[error("the layers below are needed to tell what this one deletes: {0}")]
+    Below(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The `attributes` table of a layer cannot be understood.
     #[error(
         "line {line} of {path} is no entry of an attribute table: {reason}; \

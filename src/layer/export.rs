@@ -2,9 +2,7 @@
 
 use std::io::Write;
 
-use super::{
-    Compression, Compressor, Layer, LayerError, LayerStack, TarOptions, TarSummary, write_tar,
-};
+use super::{Below, Compression, Compressor, Layer, LayerError, TarOptions, TarSummary, write_tar};
 use crate::image::{Digest, Hashing};
 
 /// A layer that was written as a blob.
@@ -29,7 +27,7 @@ pub struct Exported {
 /// # Errors
 /// Those of [`write_tar`], and [`LayerError::Stream`] for a level that does not exist.
 pub fn export<W: Write>(
-    below: &LayerStack,
+    below: &dyn Below,
     layer: &Layer,
     options: &TarOptions,
     compression: Compression,

@@ -30,7 +30,7 @@ pub use target::{
     read_xattrs,
 };
 pub use unpack::{Unpacked, adopt_implied, unpack};
-pub use write::{TarOptions, TarSummary, write_tar, write_tree_tar};
+pub use write::{Below, TarOptions, TarSummary, write_tar, write_tree_tar};
 
 /// How many directories may lie inside each other: each costs a descriptor while it is walked.
 const MAX_DEPTH: usize = 256;

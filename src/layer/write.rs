@@ -58,12 +58,27 @@ pub struct TarSummary {
     pub warnings: Vec<String>,
 }
 
+/// What a layer lies on.
+pub trait Below {
+    /// The layers; asked for only if the one above hides or deletes something.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    fn stack(&self) -> Result<&LayerStack, LayerError>;
+}
+
+impl Below for LayerStack {
+    fn stack(&self) -> Result<&LayerStack, LayerError> {
+        Ok(self)
+    }
+}
+
 /// Writes the canonical tar of `layer` on top of `below` to `out`, which is flushed.
 ///
 /// # Errors
-/// Those of reading the layer, and [`LayerError::Stream`] when `out` takes no more.
+/// Those of reading the layer and of `below`, and [`LayerError::Stream`] when `out` takes no more.
 pub fn write_tar<W: Write>(
-    below: &LayerStack,
+    below: &dyn Below,
     layer: &Layer,
     options: &TarOptions,
     out: W,
@@ -96,7 +111,7 @@ pub fn write_tree_tar<W: Write>(
 enum Truth<'a> {
     Layer {
         layer: &'a Layer,
-        below: &'a LayerStack,
+        below: &'a dyn Below,
     },
     Tree {
         stack: &'a LayerStack,
@@ -228,13 +243,16 @@ impl<'a, W: Write> TarWriter<'a, W> {
         let path = self.path();
         if !hides {
             for name in deleted {
-                if below.contains(&path.join(OsStr::from_bytes(name.to_bytes())))? {
+                if below
+                    .stack()?
+                    .contains(&path.join(OsStr::from_bytes(name.to_bytes())))?
+                {
                     items.push(whiteout(name));
                 }
             }
             return Ok(false);
         }
-        let Some(mut vanished) = below.names(&path)? else {
+        let Some(mut vanished) = below.stack()?.names(&path)? else {
             return Ok(false);
         };
         for item in &*items {

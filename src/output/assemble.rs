@@ -2,22 +2,23 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::build::{BuiltImage, BuiltLayer, Cancel, Origin};
+use crate::build::{BuiltImage, BuiltLayer, Cancel, Environment, Origin};
 use crate::image::Digest;
 use crate::image::manifest::{
     DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor, OCI_CONFIG, OCI_LAYER,
     OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST,
 };
-use crate::layer::{Compression, LayerStack, TarOptions, export};
-use crate::progress::{Outcome, Progress};
-use crate::store::{ExportRecord, ExportedBlob, Store};
+use crate::layer::{Below, Compression, LayerError, LayerStack, TarOptions, export};
+use crate::progress::Outcome;
+use crate::store::{ExportRecord, ExportedBlob};
 
-/// An image whose blobs are all in the store.
+/// An image whose manifest, configuration and new layers are in the store. Layers of a base need not
+/// be: [`BuiltImage::sourced`] tells where they are.
 pub struct Assembled {
     /// The manifest's bytes.
     pub manifest: Vec<u8>,
@@ -27,8 +28,6 @@ pub struct Assembled {
     pub id: Digest,
     /// The configuration.
     pub config: Descriptor,
-    /// The layers, lowest first.
-    pub layers: Vec<Descriptor>,
 }
 
 /// Makes the blobs of `image`, its new layers compressed as asked, several at once.
@@ -36,14 +35,14 @@ pub struct Assembled {
 /// # Errors
 /// When a layer cannot be read or the store cannot be written, or the build is cancelled.
 pub fn assemble(
-    store: &Store,
+    env: &Environment<'_>,
     image: &BuiltImage,
     compression: Compression,
-    progress: &Progress,
     cancel: &Cancel,
 ) -> Result<Assembled> {
-    let shown = progress.start("exporting layers");
-    let blobs = export_all(store, image, compression, cancel)?;
+    let store = env.store;
+    let shown = env.progress.start("exporting layers");
+    let blobs = export_all(env, image, compression, cancel)?;
     shown.finish(Outcome::Done);
     let mut config = image.config.clone();
     config.architecture.clone_from(&image.platform.arch);
@@ -78,7 +77,6 @@ pub fn assemble(
         descriptor,
         id,
         config,
-        layers,
     })
 }
 
@@ -87,21 +85,20 @@ type Blob = (Digest, Descriptor);
 /// How many layers are made at a time: each holds the buffers of a compressor.
 const MAX_LAYERS: usize = 4;
 
-/// The blobs of all layers in order; the new ones are made by as many threads as there are cores.
+/// The blobs of all layers in order; the new ones are made by as many threads as `--jobs` allows.
 fn export_all(
-    store: &Store,
+    env: &Environment<'_>,
     image: &BuiltImage,
     compression: Compression,
     cancel: &Cancel,
 ) -> Result<Vec<Blob>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = env.jobs.limit();
     let jobs: Mutex<VecDeque<usize>> = Mutex::new((0..image.layers.len()).collect());
     let done: Mutex<Vec<Option<Result<Blob>>>> = Mutex::new(
         std::iter::repeat_with(|| None)
             .take(image.layers.len())
             .collect(),
     );
-    let stack = image.stack();
     let new = image
         .layers
         .iter()
@@ -109,7 +106,7 @@ fn export_all(
         .count();
     let workers = cores.min(new.max(1)).min(MAX_LAYERS);
     let threads = match compression {
-        // One layer is often larger than all others together: it may have every core.
+        // One layer is often larger than all others together: it may have every thread.
         Compression::Gzip { .. } => cores,
         // zstd keeps several megabytes for each of its threads.
         Compression::Uncompressed | Compression::Zstd { .. } => cores.div_ceil(workers),
@@ -123,16 +120,15 @@ fn export_all(
                         break;
                     };
                     let exporter = Exporter {
-                        store,
+                        env,
                         image,
                         compression,
                         threads,
                     };
-                    let below = || stack.below(index);
                     let result = cancel
                         .check()
                         .map_err(Into::into)
-                        .and_then(|()| exporter.blob(&image.layers[index], below));
+                        .and_then(|()| exporter.blob(index));
                     if result.is_err() {
                         lock(&jobs).clear();
                     }
@@ -160,40 +156,69 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a layer lies on, which may not be here: most layers delete nothing, and need none of it.
+struct LazyBelow<'a> {
+    env: &'a Environment<'a>,
+    layers: &'a [BuiltLayer],
+    stack: OnceLock<LayerStack>,
+}
+
+impl Below for LazyBelow<'_> {
+    fn stack(&self) -> Result<&LayerStack, LayerError> {
+        if let Some(stack) = self.stack.get() {
+            return Ok(stack);
+        }
+        let stack = self.env.stack(self.layers);
+        let stack = stack.map_err(|error| LayerError::Below(error.into()))?;
+        Ok(self.stack.get_or_init(|| stack))
+    }
+}
+
 struct Exporter<'a> {
-    store: &'a Store,
+    env: &'a Environment<'a>,
     image: &'a BuiltImage,
     compression: Compression,
     threads: usize,
 }
 
 impl Exporter<'_> {
-    fn blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
-        match &built.origin {
-            Origin::Base { diff_id, blob } => Ok((diff_id.clone(), as_oci(blob))),
-            Origin::Step { .. } | Origin::Files { .. } => self.step_blob(built, below),
+    /// The blob of a layer. Those of a base, and of steps that somebody else has executed, are used as
+    /// they are, wherever they are; those of the steps of this store are made unless they were.
+    fn blob(&self, index: usize) -> Result<Blob> {
+        let built = &self.image.layers[index];
+        match (&built.origin, built.layer.source()) {
+            (Origin::Base { diff_id, blob }, _) => Ok((diff_id.clone(), as_oci(blob))),
+            (_, Some(layer)) => Ok((layer.diff_id.clone(), as_oci(&layer.blob))),
+            (_, None) => self.step_blob(index),
         }
     }
 
     /// The blob of a step's layer: the one that was made before, else a new one.
-    fn step_blob(&self, built: &BuiltLayer, below: impl FnOnce() -> LayerStack) -> Result<Blob> {
-        let (id, variant) = (built.layer.id(), self.variant());
-        let made_as = made_as(self.compression);
-        let mut record = self.store.export_record(id, &variant)?;
+    fn step_blob(&self, index: usize) -> Result<Blob> {
+        let (store, id) = (self.env.store, self.image.layers[index].layer.id());
+        let (variant, made_as) = (self.variant(), made_as(self.compression));
+        let mut record = store.export_record(id, &variant)?;
         if let Some(record) = &record
             && let Some(blob) = record.made_as(&made_as)
-            && self.store.has_blob(&blob.digest)
+            && store.has_blob(&blob.digest)
         {
             let found = Descriptor::new(&blob.media_type, &blob.digest, blob.size);
             return Ok((record.diff_id.clone(), found));
         }
-        let mut writer = self.store.blob_writer()?;
+        let layers = &self.image.layers;
+        let own = self.env.stack(&layers[index..=index])?;
+        let below = LazyBelow {
+            env: self.env,
+            layers: &layers[..index],
+            stack: OnceLock::new(),
+        };
+        let mut writer = store.blob_writer()?;
         let options = TarOptions {
             clamp_mtime: self.image.epoch,
         };
         let made = export(
-            &below(),
-            &built.layer,
+            &below,
+            &own.layers()[0],
             &options,
             self.compression,
             self.threads,
@@ -215,7 +240,7 @@ impl Exporter<'_> {
             blobs: Vec::new(),
         });
         record.add(blob);
-        self.store.put_export_record(id, &variant, record)?;
+        store.put_export_record(id, &variant, record)?;
         Ok((
             made.diff_id,
             Descriptor::new(media_type, &made.blob, made.size),

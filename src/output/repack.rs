@@ -13,7 +13,7 @@ use crate::image::ImageParts;
 use crate::image::manifest::{Descriptor, OCI_LAYER};
 use crate::layer::{Compression, Compressor};
 use crate::store::{ExportedBlob, Store, StoredImage};
-use crate::transfer;
+use crate::transfer::{self, Bringer};
 
 /// `image` with its plain layers compressed; unchanged if it has none. The new blobs and the
 /// manifest are in the store.
@@ -21,16 +21,18 @@ use crate::transfer;
 /// # Errors
 /// When a blob cannot be read or written.
 pub fn compressed(
-    store: &Store,
+    bringer: &Bringer<'_>,
     image: &StoredImage,
     compression: Compression,
 ) -> Result<ImageParts> {
+    let store = bringer.store;
     let mut parts = transfer::parts(store, image)?;
     if !image.manifest.layers.iter().any(is_plain) {
         return Ok(parts);
     }
     let mut manifest = image.manifest.clone();
     for layer in manifest.layers.iter_mut().filter(|layer| is_plain(layer)) {
+        bringer.blob(layer, &[])?;
         *layer = compress(store, &layer.digest, compression)?;
     }
     parts.manifest = serde_json::to_vec(&manifest)?;

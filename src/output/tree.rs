@@ -7,19 +7,19 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use runtime::View;
 
-use crate::build::BuiltImage;
+use crate::build::{BuiltImage, Environment};
 use crate::copy::{self, CopyOptions, Source};
 use crate::layer::{LayerStack, SingleId, TarOptions, Target, write_tree_tar};
 use crate::rootfs::{RootDir, RootPath};
-use crate::store::{Staging, Store};
+use crate::store::Staging;
 
 /// Writes the root file system as a tar with numeric owners.
 ///
 /// # Errors
 /// When the image cannot be read or `out` takes no more.
-pub fn write_tar(store: &Store, image: &BuiltImage, out: &mut dyn Write) -> Result<()> {
-    let staging = store.staging()?;
-    let stack = image.stack();
+pub fn write_tar(env: &Environment<'_>, image: &BuiltImage, out: &mut dyn Write) -> Result<()> {
+    let stack = env.stack(&image.layers)?;
+    let staging = env.store.staging()?;
     let root = open(&stack, &staging)?;
     let options = TarOptions {
         clamp_mtime: image.epoch,
@@ -33,9 +33,9 @@ pub fn write_tar(store: &Store, image: &BuiltImage, out: &mut dyn Write) -> Resu
 ///
 /// # Errors
 /// When the image cannot be read or `dest` cannot be written.
-pub fn write_directory(store: &Store, image: &BuiltImage, dest: &Path) -> Result<()> {
-    let staging = store.staging()?;
-    let stack = image.stack();
+pub fn write_directory(env: &Environment<'_>, image: &BuiltImage, dest: &Path) -> Result<()> {
+    let stack = env.stack(&image.layers)?;
+    let staging = env.store.staging()?;
     let root = open(&stack, &staging)?;
     let lookup = |path: &RootPath| stack.attr(path).map_err(std::io::Error::other);
     let source = Source::stage(&root, "the image", &lookup);

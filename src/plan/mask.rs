@@ -1,4 +1,4 @@
-//! Credentials that stand in URLs: shown nowhere, kept nowhere.
+//! Credentials that stand in URLs, shown nowhere, kept nowhere; and names of variables that hold some.
 
 use std::ops::Range;
 
@@ -48,6 +48,27 @@ fn secrets(text: &str) -> Vec<Range<usize>> {
     found
 }
 
+/// Whether a word of the name, between `_`, is one for secrets and none says that it is harmless
+/// (S15).
+pub fn is_secret_name(name: &str) -> bool {
+    const SECRET: [&str; 10] = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    const HARMLESS: [&str; 3] = ["public", "file", "version"];
+    let lower = name.to_ascii_lowercase();
+    let has = |known: &[&str]| lower.split('_').any(|word| known.contains(&word));
+    has(&SECRET) && !has(&HARMLESS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +94,25 @@ mod tests {
             assert_eq!(masked(text), expected);
             assert_eq!(masked_in_place(text).len(), text.len());
             assert_eq!(masked_in_place(text) == text, expected == text);
+        }
+    }
+
+    #[test]
+    fn s15_names_of_secrets() {
+        for (name, expected) in [
+            ("API_KEY", true),
+            ("apikey", true),
+            ("DB_PASSWORD", true),
+            ("secret_message", true),
+            ("AUTH", true),
+            ("KEYBOARD", false),
+            ("PUBLIC_KEY", false),
+            ("PASSWORD_FILE", false),
+            ("TOKEN_VERSION", false),
+            ("monkey", false),
+            ("TOKENS", false),
+        ] {
+            assert_eq!(is_secret_name(name), expected, "{name}");
         }
     }
 }

@@ -28,7 +28,7 @@ mod words;
 pub use contexts::{ContextKind, FIXED_NAMES, NamedContext, context_name};
 pub use environment::Environment;
 pub use git_url::{GitUrl, GitUrlError, Login};
-pub use mask::{masked, masked_in_place};
+pub use mask::{is_secret_name, masked, masked_in_place};
 pub use options::PlanOptions;
 pub use reference::Source;
 pub use stages::{Base, Plan, Stage};

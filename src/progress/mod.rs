@@ -3,13 +3,17 @@
 //! The builder tells what happens to a [`Progress`]; a [`Sink`] draws it. Nothing here knows what
 //! a step is made of, and nothing is ever written to stdout, which carries data only.
 
+mod json;
 mod plain;
+mod reason;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub use json::Json;
 pub use plain::Plain;
+pub use reason::{Reason, ReasonKind};
 
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,13 @@ pub enum Event<'a> {
         /// What people read: `[builder 2/4] RUN make`.
         name: &'a str,
     },
+    /// A step was not found in the cache.
+    Missed {
+        /// The step's number.
+        step: u32,
+        /// Why.
+        reason: &'a Reason,
+    },
     /// A step's process wrote something.
     Output {
         /// The step's number.
@@ -51,11 +62,20 @@ pub enum Event<'a> {
         outcome: Outcome,
         /// Time since the step began.
         elapsed: Duration,
+        /// Why it was not found in the cache, if it was looked for.
+        reason: Option<&'a Reason>,
     },
     /// Something worth knowing that belongs to no step.
     Note(&'a str),
     /// Something the user may want to mend.
     Warning(&'a str),
+    /// Something that people are told in another way.
+    Data {
+        /// What it is called.
+        event: &'a str,
+        /// An object.
+        value: &'a serde_json::Value,
+    },
 }
 
 /// Draws events; called from several threads.
@@ -96,6 +116,7 @@ impl Progress {
             sink: Arc::clone(&self.sink),
             number,
             began: Instant::now(),
+            reason: None,
             ended: false,
         }
     }
@@ -109,6 +130,11 @@ impl Progress {
     pub fn warn(&self, text: &str) {
         self.sink.event(&Event::Warning(text));
     }
+
+    /// Hands `value`, an object, to programs that follow.
+    pub fn data(&self, event: &str, value: &serde_json::Value) {
+        self.sink.event(&Event::Data { event, value });
+    }
 }
 
 /// A step that has begun. Dropped without [`Step::finish`], it has failed.
@@ -116,10 +142,21 @@ pub struct Step {
     sink: Arc<dyn Sink>,
     number: u32,
     began: Instant,
+    reason: Option<Reason>,
     ended: bool,
 }
 
 impl Step {
+    /// Tells why the step is executed.
+    pub fn missed(&mut self, reason: Reason) {
+        let step = self.number;
+        self.sink.event(&Event::Missed {
+            step,
+            reason: &reason,
+        });
+        self.reason = Some(reason);
+    }
+
     /// Passes on a line that the step's process wrote.
     pub fn output(&self, line: &[u8]) {
         let elapsed = self.began.elapsed();
@@ -142,6 +179,7 @@ impl Step {
                 step: self.number,
                 outcome,
                 elapsed,
+                reason: self.reason.as_ref(),
             });
         }
     }

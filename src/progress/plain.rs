@@ -8,6 +8,7 @@ use super::{Event, Outcome, Sink};
 /// Writes every event as a line `#STEP TEXT` to a writer, stderr as a rule.
 pub struct Plain<W> {
     out: Mutex<W>,
+    explains: bool,
 }
 
 impl<W: Write + Send> Plain<W> {
@@ -15,12 +16,25 @@ impl<W: Write + Send> Plain<W> {
     pub fn new(out: W) -> Self {
         Self {
             out: Mutex::new(out),
+            explains: false,
         }
+    }
+
+    /// Tells of every step whether it was found in the cache, and why not.
+    #[must_use]
+    pub fn explaining(mut self, explains: bool) -> Self {
+        self.explains = explains;
+        self
     }
 }
 
 impl<W: Write + Send> Sink for Plain<W> {
     fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Missed { .. } if !self.explains => return,
+            Event::Data { .. } => return,
+            _ => {}
+        }
         let mut line = Vec::with_capacity(128);
         write_event(&mut line, event);
         let mut out = self
@@ -35,6 +49,9 @@ impl<W: Write + Send> Sink for Plain<W> {
 fn write_event(line: &mut Vec<u8>, event: &Event<'_>) {
     let text = match event {
         Event::Started { step, name } => format!("#{step} {}", printable(name.as_bytes())),
+        Event::Missed { step, reason } => {
+            format!("#{step} MISS {}", printable(reason.to_string().as_bytes()))
+        }
         Event::Output {
             step,
             elapsed,
@@ -46,6 +63,7 @@ fn write_event(line: &mut Vec<u8>, event: &Event<'_>) {
             step,
             outcome,
             elapsed,
+            reason: _,
         } => match outcome {
             Outcome::Done => format!("#{step} DONE {:.1}s", elapsed.as_secs_f64()),
             Outcome::Cached => format!("#{step} CACHED"),
@@ -54,6 +72,7 @@ fn write_event(line: &mut Vec<u8>, event: &Event<'_>) {
         },
         Event::Note(text) => printable(text.as_bytes()),
         Event::Warning(text) => format!("warning: {}", printable(text.as_bytes())),
+        Event::Data { .. } => return,
     };
     line.extend_from_slice(text.as_bytes());
     line.push(b'\n');

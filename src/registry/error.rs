@@ -118,6 +118,9 @@ pub enum RegistryErrorKind {
         /// The system's words.
         source: io::Error,
     },
+    /// Nobody wants the answer any more.
+    #[error("it was ended")]
+    Ended,
     /// A setting of ours is wrong.
     #[error("{detail}")]
     Settings {

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::http::{Retry, Threads};
 use crate::image::Reference;
@@ -88,6 +89,8 @@ pub struct Registries {
     endpoints: Mutex<HashMap<Address, Arc<Endpoint>>>,
     /// Mirrors that could not be reached: not asked again by this process.
     dead: Mutex<BTreeSet<Address>>,
+    /// Whether every request is to end.
+    ended: Arc<watch::Sender<bool>>,
 }
 
 impl Registries {
@@ -98,6 +101,15 @@ impl Registries {
             threads: Threads::default(),
             endpoints: Mutex::default(),
             dead: Mutex::default(),
+            ended: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// What ends every request, those that are under way too; they fail with `Ended`.
+    pub fn ender(&self) -> impl Fn() + Send + use<> {
+        let ended = Arc::clone(&self.ended);
+        move || {
+            ended.send_replace(true);
         }
     }
 
@@ -127,7 +139,25 @@ impl Registries {
         work: impl Future<Output = Result<T, RegistryErrorKind>>,
     ) -> Result<T, RegistryErrorKind> {
         let runtime = self.runtime()?;
-        runtime.block_on(work)
+        let mut ended = self.ended.subscribe();
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = ended.wait_for(|ended| *ended) => Err(RegistryErrorKind::Ended),
+                done = work => done,
+            }
+        })
+    }
+
+    /// The same for work whose errors name what was asked: `subject` of `host`.
+    fn pull_on<T>(
+        &self,
+        subject: &str,
+        host: &str,
+        work: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let done = self.block_on(async { Ok(work.await) });
+        done.unwrap_or_else(|kind| Err(kind.at("pull", subject.to_owned(), host)))
     }
 
     fn runtime(&self) -> Result<Arc<Runtime>, RegistryErrorKind> {

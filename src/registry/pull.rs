@@ -63,21 +63,16 @@ impl Registries {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<Resolved, RegistryError> {
-        let runtime = self
-            .runtime()
-            .map_err(|kind| kind.at("pull", reference.familiar(), reference.registry()))?;
-        runtime.block_on(self.ask_sources(
-            reference,
-            &reference.familiar(),
-            |_| false,
-            async |endpoint, attempts| {
-                let host = endpoint.address.host();
-                self.retrying(attempts, host, async || {
-                    resolve_at(endpoint, reference, platform).await
-                })
-                .await
-            },
-        ))
+        let subject = reference.familiar();
+        let ask = async |endpoint: &Endpoint, attempts| {
+            let host = endpoint.address.host();
+            self.retrying(attempts, host, async || {
+                resolve_at(endpoint, reference, platform).await
+            })
+            .await
+        };
+        let asked = self.ask_sources(reference, &subject, |_| false, ask);
+        self.pull_on(&subject, reference.registry(), asked)
     }
 
     /// Writes the blob into `sink`, each byte once and in order, going on where a broken connection
@@ -93,9 +88,6 @@ impl Registries {
         sink: &mut dyn Write,
     ) -> Result<(), RegistryError> {
         let subject = format!("{} of {}", descriptor.digest, reference.familiar());
-        let runtime = self
-            .runtime()
-            .map_err(|kind| kind.at("pull", subject.clone(), reference.registry()))?;
         let mut got = Hashing::new(sink);
         let ask = async |endpoint: &Endpoint, attempts| {
             self.blob_from(endpoint, reference, descriptor, attempts, &mut got)
@@ -103,7 +95,7 @@ impl Registries {
             Ok(endpoint.address.host().to_owned())
         };
         let asked = self.ask_sources(reference, &subject, spoils_the_sink, ask);
-        let host = runtime.block_on(asked)?;
+        let host = self.pull_on(&subject, reference.registry(), asked)?;
         match got.finish() {
             (_, digest, _) if digest == descriptor.digest => Ok(()),
             (_, got, _) => {

@@ -40,6 +40,13 @@ struct Sent {
     failure: Mutex<Option<io::Error>>,
 }
 
+/// What became of a wish to mount a blob.
+enum Mounting {
+    Mounted,
+    /// With the upload that has begun instead, if one has.
+    Refused(Option<Url>),
+}
+
 struct Upload<'a> {
     endpoint: &'a Endpoint,
     access: Access,
@@ -49,6 +56,28 @@ struct Upload<'a> {
 }
 
 impl Registries {
+    /// Whether the blob is in the reference's repository, or is there now because the registry took it
+    /// from one of the repositories `mount_from`. Nothing is sent.
+    ///
+    /// # Errors
+    /// What the registry said, unless it was that it does not have the blob.
+    pub fn has_or_mounts_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        mount_from: &[Reference],
+    ) -> Result<bool, RegistryError> {
+        // An upload that cannot be sent: of a blob that is to be mounted there are no bytes.
+        let nothing = || Err(io::ErrorKind::NotFound.into());
+        self.uploading(
+            reference,
+            descriptor,
+            mount_from,
+            &nothing,
+            async |upload, sources| upload.exists_or_mounts(sources).await,
+        )
+    }
+
     /// Makes sure that the blob is in the reference's repository: `open` gives it anew each time it
     /// has to be sent; `mount_from` are repositories that may have it.
     ///
@@ -61,6 +90,24 @@ impl Registries {
         mount_from: &[Reference],
         open: &dyn Fn() -> io::Result<File>,
     ) -> Result<Pushed, RegistryError> {
+        self.uploading(
+            reference,
+            descriptor,
+            mount_from,
+            open,
+            async |upload, sources| upload.run(sources).await,
+        )
+    }
+
+    /// Has `work` done, with the repositories of this registry that the blob may be mounted from.
+    fn uploading<T>(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        mount_from: &[Reference],
+        open: &dyn Fn() -> io::Result<File>,
+        mut work: impl AsyncFnMut(&Upload<'_>, &[String]) -> Result<T, RegistryErrorKind>,
+    ) -> Result<T, RegistryError> {
         let host = reference.registry();
         let elsewhere = |from: &&Reference| {
             from.registry() == host && from.repository() != reference.repository()
@@ -80,7 +127,7 @@ impl Registries {
                 open,
             };
             let attempts = self.settings.attempts;
-            self.retrying(attempts, host, async || upload.run(&sources).await)
+            self.retrying(attempts, host, async || work(&upload, &sources).await)
                 .await
         };
         let subject = format!("{} to {}", descriptor.digest, reference.familiar());
@@ -125,19 +172,10 @@ impl Upload<'_> {
         if head_blob(self.endpoint, self.reference, digest, &self.access).await? {
             return Ok(Pushed::Existed);
         }
-        let mut session = None;
-        for source in sources {
-            match self.begin(Some(source)).await {
-                Ok(None) => return Ok(Pushed::Mounted),
-                Ok(some) => {
-                    session = some;
-                    break;
-                }
-                Err(error) if error.is_retryable() => return Err(error),
-                // Some registries refuse to mount what this account cannot see: it is sent then.
-                Err(_) => {}
-            }
-        }
+        let session = match self.mount(sources).await? {
+            Mounting::Mounted => return Ok(Pushed::Mounted),
+            Mounting::Refused(session) => session,
+        };
         let session = match session {
             Some(session) => Some(session),
             None => self.begin(None).await?,
@@ -150,6 +188,39 @@ impl Upload<'_> {
         let session = self.send_content(session).await?;
         self.commit(session).await?;
         Ok(Pushed::Sent)
+    }
+
+    /// Looks for the blob, and tries to have it mounted.
+    async fn exists_or_mounts(&self, sources: &[String]) -> Result<bool, RegistryErrorKind> {
+        let digest = &self.descriptor.digest;
+        if head_blob(self.endpoint, self.reference, digest, &self.access).await? {
+            return Ok(true);
+        }
+        match self.mount(sources).await? {
+            Mounting::Mounted => Ok(true),
+            Mounting::Refused(session) => {
+                if let Some(session) = session {
+                    // A registry forgets by itself what nobody goes on with.
+                    let ask = Ask::new(Method::DELETE, session);
+                    drop(self.endpoint.send(&ask, &self.access).await);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    /// Has the registry take the blob from one of its other repositories, if one has it.
+    async fn mount(&self, sources: &[String]) -> Result<Mounting, RegistryErrorKind> {
+        for source in sources {
+            match self.begin(Some(source)).await {
+                Ok(None) => return Ok(Mounting::Mounted),
+                Ok(session) => return Ok(Mounting::Refused(session)),
+                Err(error) if error.is_retryable() => return Err(error),
+                // Some registries refuse to mount what this account cannot see: it is sent then.
+                Err(_) => {}
+            }
+        }
+        Ok(Mounting::Refused(None))
     }
 
     /// Begins an upload, or mounts the blob: then there is nothing to upload.

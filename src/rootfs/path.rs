@@ -27,6 +27,9 @@ impl RootPath {
     /// This path followed by `relative`; an absolute `relative` replaces it.
     pub fn join(&self, relative: impl AsRef<OsStr>) -> Self {
         let relative = relative.as_ref().as_bytes();
+        if !matches!(relative, b"" | b"." | b"..") && !relative.contains(&b'/') {
+            return self.child(relative);
+        }
         let mut parts: Vec<&[u8]> = Vec::new();
         if !relative.starts_with(b"/") {
             parts.extend(
@@ -50,6 +53,19 @@ impl RootPath {
         if joined.is_empty() {
             joined.push(b'/');
         }
+        Self(joined)
+    }
+
+    /// This path followed by one plain name.
+    fn child(&self, name: &[u8]) -> Self {
+        let own = match self.is_root() {
+            true => &b""[..],
+            false => self.0.as_slice(),
+        };
+        let mut joined = Vec::with_capacity(own.len() + 1 + name.len());
+        joined.extend_from_slice(own);
+        joined.push(b'/');
+        joined.extend_from_slice(name);
         Self(joined)
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::error::At;
 use super::files::{discard, is_settled, mark_settled, read_limited};
+use super::uses::Place;
 use super::{Store, StoreError};
 use crate::image::{Digest, Hashing};
 
@@ -38,6 +39,10 @@ impl Store {
     /// One that was not known to be on the disk, and that this process has not written, is read
     /// and hashed; a blob that cannot be read is not there.
     pub fn has_blob(&self, digest: &Digest) -> bool {
+        if self.hold(Place::blob(digest.hex())).is_err() {
+            // What might be collected at any time is not there.
+            return false;
+        }
         let path = self.blob_path(digest);
         let Ok(metadata) = fs::symlink_metadata(&path) else {
             return false;
@@ -198,7 +203,10 @@ impl BlobWriter {
             self.store.fresh().blobs.insert(digest.clone());
         }
         let path = self.store.blob_path(digest);
-        fs::rename(&self.path, &path).at("publish the blob", &path)
+        self.store.hold(Place::blob(digest.hex()))?;
+        fs::rename(&self.path, &path).at("publish the blob", &path)?;
+        self.store.own().written.push(path);
+        Ok(())
     }
 }
 

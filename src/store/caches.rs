@@ -9,15 +9,16 @@
 //!
 //! Directory 0 is what everybody uses; others exist where a private user found the ones before
 //! taken. A user holds the directory's lock: together with others, or alone. The locks are
-//! `flock`s, so they hold between processes as well, and go with the process. A build has the store
-//! open meanwhile, so garbage is never collected under it.
+//! `flock`s, so they hold between processes as well, and go with the process. The cache as a whole is
+//! in use until the store is closed, so nobody collects it before.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::error::At;
 use super::files::{make_private_dir, open_lock, taken};
+use super::uses::Place;
 use super::{Staging, Store, StoreError};
 use crate::image::Digest;
 
@@ -78,6 +79,7 @@ impl Store {
         name: &str,
         sharing: CacheSharing,
     ) -> Result<CacheAttempt, StoreError> {
+        self.hold(Place::cache(&self.inner.map, key.hex()))?;
         let dir = self.by_map("cache-mounts").join(key.hex());
         if !dir.exists() {
             make_private_dir(&dir).at("make", &dir)?;
@@ -153,29 +155,10 @@ impl NewCache {
     }
 }
 
-/// How long a cache mount stays that nobody uses.
-const FORGOTTEN: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// Whether nobody has used the cache in `dir` for a week; the latest of its directories counts.
-pub(super) fn is_forgotten(dir: &Path) -> Result<bool, StoreError> {
-    let mut latest = None;
-    for entry in fs::read_dir(dir).at("list", dir)? {
-        let path = entry.at("list", dir)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "lock")
-        {
-            let time = fs::metadata(&path).and_then(|found| found.modified());
-            latest = latest.max(Some(time.at("examine", &path)?));
-        }
-    }
-    // A time in the future is as good as now.
-    let age = latest.map(|time| time.elapsed().unwrap_or_default());
-    Ok(age.is_none_or(|age| age > FORGOTTEN))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::store::PruneOptions;
 
@@ -253,26 +236,30 @@ mod tests {
 
     #[test]
     fn caches_go_when_they_are_forgotten() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         let old = take(&store, "old", CacheSharing::Shared).unwrap();
         let new = take(&store, "new", CacheSharing::Locked).unwrap();
         let (old_path, new_path) = (old.path().to_owned(), new.path().to_owned());
-        let long_ago = SystemTime::now() - 2 * FORGOTTEN;
+        let long_ago = SystemTime::now() - Duration::from_secs(8 * 24 * 60 * 60);
         old._lock.set_modified(long_ago).unwrap();
-        drop((old, new));
+        drop((old, new, store));
+        let collect = |options: &PruneOptions| {
+            let store = Store::open(dir.path(), "test").unwrap();
+            store.collect(options, &|| false).unwrap().caches
+        };
         let dry = PruneOptions {
             dry_run: true,
             ..PruneOptions::default()
         };
-        assert_eq!(store.collect(&dry).unwrap().caches, 1);
+        assert_eq!(collect(&dry), 1);
         assert!(old_path.exists());
-        assert_eq!(store.collect(&PruneOptions::default()).unwrap().caches, 1);
+        assert_eq!(collect(&PruneOptions::default()), 1);
         assert!(!old_path.exists() && new_path.exists());
         let all = PruneOptions {
             all: true,
             ..PruneOptions::default()
         };
-        assert_eq!(store.collect(&all).unwrap().caches, 1);
+        assert_eq!(collect(&all), 1);
         assert!(!new_path.exists());
     }
 }

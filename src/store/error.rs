@@ -68,12 +68,6 @@ pub enum StoreError {
         /// The kernel's word.
         source: io::Error,
     },
-    /// Another process uses the store.
-    #[error("the store {root} is in use by another process")]
-    Busy {
-        /// The store.
-        root: PathBuf,
-    },
     /// A file of the store does not hold what it should.
     #[error("{path} is damaged: {reason}")]
     Corrupt {

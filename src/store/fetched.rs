@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::At;
 use super::files::{Sync, make_private_dir, open_lock, read_record, taken};
+use super::uses::{Place, note_use_of};
 use super::{Store, StoreError, remove_tree};
 use crate::image::Digest;
 
@@ -66,7 +67,9 @@ impl Store {
     /// # Errors
     /// When the disk fails; a damaged record counts as none.
     pub fn fetched(&self, url: &str) -> Result<Option<FetchedRecord>, StoreError> {
-        let record = read_record::<FetchedRecord>(&self.fetched_path(url))?;
+        let path = self.fetched_path(url);
+        let record = read_record::<FetchedRecord>(&path)?;
+        note_use_of(&path);
         Ok(record.filter(|record| self.has_blob(&record.digest)))
     }
 
@@ -104,7 +107,9 @@ impl Store {
         let digest = Digest::of(remote.as_bytes());
         let path = dir.join(digest.hex());
         let lock_path = dir.join(format!("{}.lock", digest.hex()));
+        self.hold(Place::repository(digest.hex()))?;
         let lock = open_lock(&lock_path)?;
+        note_use_of(&lock_path);
         while !taken(&lock_path, lock.try_lock())? {
             if give_up() {
                 return Ok(None);

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,6 +15,9 @@ use super::{Store, StoreError};
 
 /// No file of ours is larger; a larger one is none of ours.
 pub(super) const LIMIT: u64 = 32 << 20;
+
+/// A file of ours has seldom more bytes.
+const USUAL: usize = 8 << 10;
 
 /// Whether a file has to be on the disk before it gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ impl Store {
         let tmp = self.tmp_name("file")?;
         let result = write_new(&tmp, bytes, sync)
             .at("write", &tmp)
-            .and_then(|()| fs::rename(&tmp, path).at("write", path));
+            .and_then(|()| put_in_place(&tmp, path, sync).at("write", path));
         if result.is_err() {
             discard(&tmp);
         } else if sync == Sync::Yes {
@@ -141,7 +145,8 @@ pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::at("open", path, error)),
     };
-    let mut bytes = Vec::new();
+    // Most are smaller: one read, and one that finds the end.
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(LIMIT + 1)
         .read_to_end(&mut bytes)
         .at("read", path)?;
@@ -182,6 +187,19 @@ fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Gives a file its name. One that need not be on the disk changes places with an old one instead of
+/// replacing it: on ext4 a rename over a file waits until the new content is written out.
+fn put_in_place(tmp: &Path, path: &Path, sync: Sync) -> io::Result<()> {
+    if sync == Sync::No {
+        let exchanged = renameat_with(CWD, tmp, CWD, path, RenameFlags::EXCHANGE);
+        if exchanged.is_ok() {
+            discard(tmp);
+            return Ok(());
+        }
+    }
+    fs::rename(tmp, path)
 }
 
 fn sync_parent(path: &Path) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::files::{Sync, read_json};
+use super::uses::note_use_of;
 use super::{Store, StoreError};
 use crate::image::manifest::{DOCKER_INDEX, Descriptor, Index, Manifest, OCI_INDEX};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
@@ -75,6 +76,7 @@ impl Store {
     /// When the manifest is not in the store, and when `index.json` cannot be read or written.
     pub fn tag(&self, name: &Reference, target: &Descriptor) -> Result<(), StoreError> {
         let entry = self.entry(target, Some(&stored_name(name)))?;
+        self.note_image_use(&target.digest);
         self.change_index(|manifests| {
             set_name(manifests, &stored_name(name), entry);
         })
@@ -86,7 +88,13 @@ impl Store {
     /// As [`Store::tag`].
     pub fn keep_unnamed(&self, target: &Descriptor) -> Result<(), StoreError> {
         let entry = self.entry(target, None)?;
+        self.note_image_use(&target.digest);
         self.change_index(|manifests| add_unnamed(manifests, entry))
+    }
+
+    /// Notes that an image is used now, by what its names point to ([`StoredImage::target`]).
+    pub fn note_image_use(&self, target: &Digest) {
+        note_use_of(&self.blob_path(target));
     }
 
     /// Takes a name away and says whether the image has others; `None` if there is no such name.

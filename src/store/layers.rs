@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::At;
 use super::files::{is_settled, random, read_record};
+use super::uses::{Place, note_use};
 use super::{Store, StoreError, remove_tree};
 use crate::image::Digest;
 
@@ -99,7 +100,7 @@ impl LayerMeta {
     /// The name that everybody gives the layer with this diff id, so that it is unpacked once.
     pub fn for_diff_id(diff_id: &Digest) -> Self {
         Self {
-            id: diff_id.hex()[..ID_DIGITS].to_owned(),
+            id: id_of_diff(diff_id.hex()).to_owned(),
             diff_id: Some(diff_id.clone()),
             ..Self::default()
         }
@@ -142,6 +143,7 @@ impl Store {
         meta: &LayerMeta,
     ) -> Result<LayerRecord, StoreError> {
         let dir = self.layer_path(&meta.id)?;
+        self.hold(Place::layer(&self.inner.map, &meta.id))?;
         let file = MetaFile {
             meta: meta.clone(),
             boot: self.inner.boot.clone(),
@@ -166,6 +168,7 @@ impl Store {
 
     fn published(&self, dir: PathBuf, meta: &LayerMeta) -> LayerRecord {
         self.fresh().layers.insert(meta.id.clone());
+        self.own().written.push(dir.clone());
         LayerRecord {
             dir,
             meta: meta.clone(),
@@ -198,6 +201,7 @@ impl Store {
     /// For an id that is none, and when the disk fails.
     pub fn layer(&self, id: &str) -> Result<Option<LayerRecord>, StoreError> {
         let dir = self.layer_path(id)?;
+        self.hold(Place::layer(&self.inner.map, id))?;
         let path = dir.join("meta.json");
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
@@ -213,6 +217,7 @@ impl Store {
             }
             self.fresh().layers.insert(id.to_owned());
         }
+        note_use(&path, &metadata);
         Ok((meta.id == id).then_some(LayerRecord { dir, meta }))
     }
 
@@ -257,6 +262,11 @@ impl Store {
     fn layer_path(&self, id: &str) -> Result<PathBuf, StoreError> {
         Ok(self.by_map("layers").join(checked_id(id)?))
     }
+}
+
+/// The id of a layer with the diff id of these digits.
+pub(super) fn id_of_diff(hex: &str) -> &str {
+    &hex[..ID_DIGITS.min(hex.len())]
 }
 
 /// An id that may become a file name.

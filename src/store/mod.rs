@@ -3,9 +3,13 @@
 //!
 //! ```text
 //! ROOT/v1/
-//!   lock               shared while the store is open, exclusive to sweep and to collect garbage
+//!   lock               shared while the store is open, exclusive to sweep
+//!   collect.lock       exclusive while garbage is collected or the store is measured
+//!   uses               a byte for every thing in the store, locked while it is used (see `uses`)
+//!   usage              what the store took when it was measured last (see `collect::limit`)
 //!   index.lock         exclusive around «read index.json, change it, write it»
-//!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable
+//!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable, and
+//!                      around «look a step up, remember it»
 //!   oci/               an OCI image layout that any OCI tool can read
 //!     index.json         one descriptor per tag; without a name when the tag has moved on
 //!     blobs/sha256/HEX   mode 0444: known to be on the disk; 0644: not yet (see below)
@@ -14,7 +18,10 @@
 //!   exports/MAP/ID     layer id → diff id, size and the blobs made of it
 //!   steps/MAP/HEX      step key → layer id and the fields the key was made of
 //!   files/DEV-INODE    what is known of the contents of the files of the context in that directory
+//!   runs/HEX           the last runs of the steps of a Dockerfile, to explain why one is run again
+//!   listings/HEX       digest of copied content → its entries, for the same
 //!   fetched/           files and repositories from the network: see the module of that name
+//!   sources/HEX        who has the blobs that are not here (see `sources`)
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
 //!   tmp/               everything unfinished
 //! ```
@@ -26,8 +33,15 @@
 //! configuration and its layers' blobs; a configuration reaches, by diff id, the layers of every
 //! map; a layer reaches its export record, and step records that name it stay.
 //!
-//! **Lock order**: `lock`, then `index.lock` or `publish.lock`, never both of these. All three are
-//! `flock`s, so the kernel drops them with the process that held them.
+//! None of these has to be there: a layer that an image or a step record names may be gone or not
+//! have come yet, and is then made or brought again. `kinds` lists what there is in one table.
+//!
+//! **Lock order**: `lock`, `collect.lock`, bytes of `uses`, then `index.lock` or `publish.lock`, never
+//! both of these. All belong to open files, so the kernel drops them with the process that held
+//! them. Nobody waits for a byte of `uses` except for the moment in which its thing is put aside.
+//!
+//! **In use** is what a process has looked up or made and what it has not closed the store since:
+//! collecting leaves it, whoever collects, and never waits for builds nor has them wait.
 //!
 //! **Crashes**: whatever is unfinished lives in `tmp/` and gets its name by one `rename`. Killing a
 //! process therefore loses only `tmp/`, which is swept when somebody opens the store while nobody
@@ -44,11 +58,15 @@ mod error;
 mod fetched;
 mod files;
 mod images;
+mod kinds;
 mod layers;
 mod open;
 mod records;
 mod remove;
+mod runs;
 mod settle;
+mod sources;
+mod uses;
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -57,7 +75,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use blobs::BlobWriter;
 pub use caches::{CacheAttempt, CacheMount, CacheSharing, NewCache};
-pub use collect::{PruneOptions, PruneReport};
+pub use collect::{
+    PruneOptions, PruneReport, Usage, UsageRow, UsageThing, is_prune_type, prune_types,
+};
 pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
@@ -80,9 +100,12 @@ struct Inner {
     map: String,
     boot: String,
     lock: File,
+    /// Where things in use are locked.
+    uses: File,
     /// Held by everything unfinished, so that garbage is not collected under it.
     live: Arc<()>,
     fresh: Mutex<Fresh>,
+    own: Mutex<Own>,
 }
 
 /// What this process relies on and has not yet seen flushed to the disk.
@@ -90,6 +113,15 @@ struct Inner {
 struct Fresh {
     blobs: HashSet<Digest>,
     layers: HashSet<String>,
+}
+
+/// What this process does with the store, as far as collecting has to know.
+#[derive(Debug, Default)]
+struct Own {
+    /// What nobody may collect.
+    held: HashSet<uses::Place>,
+    /// What was added to the store and not yet counted.
+    written: Vec<PathBuf>,
 }
 
 impl Store {
@@ -119,6 +151,14 @@ impl Store {
 
     fn tmp(&self) -> PathBuf {
         self.path("tmp")
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, Own> {
+        // As `fresh`: names, whole or not there.
+        self.inner
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh(&self) -> std::sync::MutexGuard<'_, Fresh> {

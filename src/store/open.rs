@@ -9,14 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use super::error::At;
 use super::files::{Sync, lock_error, make_private_dir, open_lock, taken};
-use super::{Fresh, Inner, Store, StoreError, remove_tree};
+use super::kinds::KINDS;
+use super::{Fresh, Inner, Own, Store, StoreError, remove_tree};
 use crate::image::Digest;
 
 /// The version of the layout; another layout is another directory.
 const VERSION: &str = "v1";
-const DIRECTORIES: [&str; 4] = ["oci/blobs/sha256", "files", "cache-mounts", "tmp"];
-/// What there is one of for every id map.
-const BY_MAP: [&str; 4] = ["layers", "diffs", "exports", "steps"];
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const EMPTY_INDEX: &[u8] = br#"{"manifests":[],"schemaVersion":2}"#;
 
@@ -115,14 +113,17 @@ impl Store {
         let lock_path = root.join("lock");
         let lock = open_lock(&lock_path)?;
         let alone = taken(&lock_path, lock.try_lock())?;
+        let uses = Self::open_uses(&root)?;
         let store = Self {
             inner: Arc::new(Inner {
                 root,
                 map,
                 boot: boot_id(),
                 lock,
+                uses,
                 live: Arc::new(()),
                 fresh: Mutex::new(Fresh::default()),
+                own: Mutex::new(Own::default()),
             }),
         };
         if alone {
@@ -159,8 +160,11 @@ impl Store {
     fn make_missing(&self) -> Result<(), StoreError> {
         let index = self.path("oci/index.json");
         if !index.exists() {
-            for dir in DIRECTORIES {
-                let path = self.path(dir);
+            for kind in KINDS
+                .iter()
+                .filter(|kind| !kind.by_map && kind.is_made_early())
+            {
+                let path = self.path(kind.dir);
                 make_private_dir(&path).at("make", &path)?;
             }
             let _held = self.lock_file("index.lock")?;
@@ -170,8 +174,11 @@ impl Store {
                 self.replace(&index, EMPTY_INDEX, Sync::No)?;
             }
         }
-        for kind in BY_MAP {
-            let path = self.by_map(kind);
+        for kind in KINDS
+            .iter()
+            .filter(|kind| kind.by_map && kind.is_made_early())
+        {
+            let path = self.by_map(kind.dir);
             if !path.exists() {
                 make_private_dir(&path).at("make", &path)?;
             }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{Sync, read_limited, read_record};
 use super::layers::checked_id;
+use super::uses::note_use_of;
 use super::{Store, StoreError};
 use crate::image::Digest;
 
@@ -16,6 +17,10 @@ pub struct StepRecord {
     pub layer: Option<String>,
     /// The fields the key was made of, in order, so that a miss can be explained.
     pub fields: Vec<(String, String)>,
+    /// The layers of steps on which it was made, lowest first: they are used whenever it is. None
+    /// where that is not known, as of what another machine has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<Vec<String>>,
 }
 
 /// What is known of a layer's tar.
@@ -97,11 +102,43 @@ impl Store {
             return Ok(None);
         };
         let usable = match &record.layer {
-            None => true,
+            None => {
+                note_use_of(&self.step_path(key));
+                true
+            }
             Some(id) if checked_id(id).is_ok() => self.layer(id)?.is_some(),
             Some(_) => false,
         };
         Ok(usable.then_some(record))
+    }
+
+    /// What is remembered under a key, whether the layer it names is here or not.
+    ///
+    /// # Errors
+    /// When the disk fails; a damaged record counts as none.
+    pub fn record(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
+        let record = read_record::<StepRecord>(&self.step_path(key))?;
+        let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
+        Ok(record.filter(is_named))
+    }
+
+    /// Remembers what a step key led to, unless something is remembered that `serves` as well: then
+    /// that is given back, so that builds side by side go on with one and the same layer.
+    ///
+    /// # Errors
+    /// As [`Store::put_step`].
+    pub fn put_step_once(
+        &self,
+        key: &Digest,
+        record: &StepRecord,
+        serves: impl FnOnce(&StepRecord) -> bool,
+    ) -> Result<Option<StepRecord>, StoreError> {
+        let _held = self.lock_file("publish.lock")?;
+        if let Some(first) = self.step(key)?.filter(serves) {
+            return Ok(Some(first));
+        }
+        self.put_step(key, record)?;
+        Ok(None)
     }
 
     /// Remembers what a step key led to.
@@ -121,7 +158,9 @@ impl Store {
     /// # Errors
     /// When the disk fails.
     pub fn file_digests(&self, context: (u64, u64)) -> Result<Vec<u8>, StoreError> {
-        match read_limited(&self.file_digests_path(context)) {
+        let path = self.file_digests_path(context);
+        note_use_of(&path);
+        match read_limited(&path) {
             Err(StoreError::Corrupt { .. }) => Ok(Vec::new()),
             bytes => Ok(bytes?.unwrap_or_default()),
         }

@@ -1,9 +1,10 @@
-//! [`remove_tree`]: deletes a directory whatever modes are in it.
+//! [`remove_tree`]: deletes a directory whatever modes are in it. [`Measure`]: how large one is.
 
+use std::collections::HashSet;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// What an owner needs to read, change and enter a directory.
 const OWNER: u32 = 0o700;
@@ -47,26 +48,40 @@ fn open_up(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The space that a tree takes on the disk; what cannot be read counts nothing.
-pub(super) fn disk_usage(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    const BLOCK: u64 = 512;
-    let mut bytes = 0;
-    let mut pending = vec![path.to_owned()];
-    while let Some(next) = pending.pop() {
-        let Ok(metadata) = fs::symlink_metadata(&next) else {
-            continue;
-        };
-        let sharers = if metadata.is_dir() {
-            1
-        } else {
-            metadata.nlink().max(1)
-        };
-        bytes += metadata.blocks() * BLOCK / sharers;
-        if metadata.is_dir() {
-            let entries = fs::read_dir(&next).into_iter().flatten().flatten();
-            pending.extend(entries.map(|entry| entry.path()));
-        }
+/// Measures the space that trees take on the disk, a file with several names once.
+#[derive(Default)]
+pub(super) struct Measure {
+    /// Device and inode of the files that have several names.
+    linked: HashSet<(u64, u64)>,
+}
+
+impl Measure {
+    /// What a file or a tree takes; what cannot be read counts nothing.
+    pub(super) fn tree(&mut self, path: &Path) -> u64 {
+        self.tree_without(path, &HashSet::new())
     }
-    bytes
+
+    /// The same without the trees at some paths.
+    pub(super) fn tree_without(&mut self, path: &Path, without: &HashSet<PathBuf>) -> u64 {
+        const BLOCK: u64 = 512;
+        let mut bytes = 0;
+        let mut pending = vec![path.to_owned()];
+        while let Some(next) = pending.pop() {
+            if without.contains(&next) {
+                continue;
+            }
+            let Ok(metadata) = fs::symlink_metadata(&next) else {
+                continue;
+            };
+            if metadata.is_dir() {
+                let entries = fs::read_dir(&next).into_iter().flatten().flatten();
+                pending.extend(entries.map(|entry| entry.path()));
+            } else if metadata.nlink() > 1 && !self.linked.insert((metadata.dev(), metadata.ino()))
+            {
+                continue;
+            }
+            bytes += metadata.blocks() * BLOCK;
+        }
+        bytes
+    }
 }

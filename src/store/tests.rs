@@ -11,15 +11,15 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::image::Reference;
-use crate::image::manifest::{Descriptor, OCI_LAYER_GZIP, OCI_MANIFEST};
+use crate::image::manifest::{Descriptor, OCI_MANIFEST};
 
-fn store() -> (TempDir, Store) {
+pub(super) fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), "test").unwrap();
     (dir, store)
 }
 
-fn described(media_type: &str, digest: Digest, size: usize) -> Descriptor {
+pub(super) fn described(media_type: &str, digest: Digest, size: usize) -> Descriptor {
     Descriptor {
         media_type: media_type.into(),
         digest,
@@ -31,7 +31,7 @@ fn described(media_type: &str, digest: Digest, size: usize) -> Descriptor {
 }
 
 /// Puts an image of one layer with this diff id into the store.
-fn image(store: &Store, diff_id: &Digest) -> Descriptor {
+pub(super) fn image(store: &Store, diff_id: &Digest) -> Descriptor {
     let layer = store
         .put_blob(format!("layer {diff_id}").as_bytes())
         .unwrap();
@@ -49,25 +49,25 @@ fn image(store: &Store, diff_id: &Digest) -> Descriptor {
     described(OCI_MANIFEST, digest, manifest.len())
 }
 
-fn layer(store: &Store, meta: &LayerMeta, content: &str) -> LayerRecord {
+pub(super) fn layer(store: &Store, meta: &LayerMeta, content: &str) -> LayerRecord {
     let staging = store.staging().unwrap();
     fs::create_dir(staging.diff()).unwrap();
     fs::write(staging.diff().join("file"), content).unwrap();
     store.publish_layer(staging, meta).unwrap()
 }
 
-fn named(id: &str) -> LayerMeta {
+pub(super) fn named(id: &str) -> LayerMeta {
     LayerMeta {
         id: id.into(),
         ..LayerMeta::default()
     }
 }
 
-fn name(text: &str) -> Reference {
+pub(super) fn name(text: &str) -> Reference {
     text.parse().unwrap()
 }
 
-fn entries(path: &Path) -> usize {
+pub(super) fn entries(path: &Path) -> usize {
     fs::read_dir(path).unwrap().count()
 }
 
@@ -247,7 +247,7 @@ fn another_id_map_sees_nothing() {
     let key = Digest::of(b"key");
     let record = StepRecord {
         layer: Some(meta.id.clone()),
-        fields: Vec::new(),
+        ..StepRecord::default()
     };
     store.put_step(&key, &record).unwrap();
     let other = Store::open(dir.path(), "0 100000 65536").unwrap();
@@ -267,6 +267,7 @@ fn a_power_cut_costs_what_was_not_settled() {
     let record = StepRecord {
         layer: Some("lost".into()),
         fields: vec![("run".into(), "make".into())],
+        below: None,
     };
     store.put_step(&key, &record).unwrap();
     assert_eq!(store.layer("lost").unwrap(), Some(lost));
@@ -414,80 +415,6 @@ fn no_tag_is_lost_by_many_hands() {
 }
 
 #[test]
-fn garbage_is_what_no_tag_reaches() {
-    let (_dir, store) = store();
-    let (kept, gone) = (Digest::of(b"kept"), Digest::of(b"gone"));
-    let keeper = image(&store, &kept);
-    let goner = image(&store, &gone);
-    store.tag(&name("app"), &goner).unwrap();
-    store.tag(&name("app"), &keeper).unwrap();
-    layer(&store, &named("ours"), "a step made this");
-    let blob = ExportedBlob {
-        compression: "gzip".into(),
-        media_type: OCI_LAYER_GZIP.into(),
-        digest: store.put_blob(b"compressed").unwrap(),
-        size: 10,
-    };
-    let export = ExportRecord {
-        diff_id: kept.clone(),
-        size: 1,
-        blobs: vec![blob.clone()],
-    };
-    store.put_export_record("ours", "", &export).unwrap();
-    layer(&store, &LayerMeta::for_diff_id(&gone), "unreached");
-    for (key, id) in [("hit", "ours"), ("old", &gone.hex()[..32])] {
-        let record = StepRecord {
-            layer: Some(id.into()),
-            fields: Vec::new(),
-        };
-        store
-            .put_step(&Digest::of(key.as_bytes()), &record)
-            .unwrap();
-    }
-    let stray = store.put_blob(b"stray").unwrap();
-
-    let dry = PruneOptions {
-        dry_run: true,
-        ..PruneOptions::default()
-    };
-    let foretold = store.collect(&dry).unwrap();
-    assert!(store.has_blob(&stray));
-    let report = store.collect(&PruneOptions::default()).unwrap();
-    assert_eq!(report, foretold);
-    assert_eq!((report.layers, report.images.len()), (1, 1));
-    assert_eq!(report.kept, Vec::<String>::new());
-    assert!(!store.has_blob(&stray) && store.has_blob(&blob.digest));
-    assert!(store.layer_by_diff_id(&kept).unwrap().is_some());
-    assert_eq!(store.export_record("ours", "").unwrap(), Some(export));
-    assert!(store.step(&Digest::of(b"hit")).unwrap().is_some());
-    assert!(store.step(&Digest::of(b"old")).unwrap().is_none());
-    assert_eq!(store.images().unwrap().0.len(), 1);
-
-    let all = PruneOptions {
-        all: true,
-        ..PruneOptions::default()
-    };
-    let report = store.collect(&all).unwrap();
-    assert_eq!(report.untagged, ["docker.io/library/app:latest"]);
-    assert_eq!(entries(&store.path("oci/blobs/sha256")), 0);
-    assert_eq!(entries(&store.by_map("layers")), 0);
-    assert_eq!(store.images().unwrap().0, []);
-}
-
-#[test]
-fn garbage_is_not_collected_under_another_user() {
-    let (dir, store) = store();
-    let other = Store::open(dir.path(), "test").unwrap();
-    let busy = |result| matches!(result, Err(StoreError::Busy { .. }));
-    assert!(busy(store.collect(&PruneOptions::default())));
-    drop(other);
-    let staging = store.staging().unwrap();
-    assert!(busy(store.collect(&PruneOptions::default())));
-    drop(staging);
-    store.collect(&PruneOptions::default()).unwrap();
-}
-
-#[test]
 fn failures_name_path_and_cure() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
@@ -580,7 +507,7 @@ fn killed_processes_leave_a_store_that_works() {
     drop(store);
     let store = Store::open(dir.path(), "test").unwrap();
     assert_eq!(entries(&store.tmp()), 0);
-    store.collect(&PruneOptions::default()).unwrap();
+    store.collect(&PruneOptions::default(), &|| false).unwrap();
 }
 
 /// The directory of a disk that is too small; without it, the test that fills it does nothing.

@@ -17,6 +17,9 @@ pub enum TransferError {
     /// The registry failed; its error names what was asked of whom.
     #[error(transparent)]
     Remote(RemoteError),
+    /// It was to be given up.
+    #[error("cancelled")]
+    Stopped,
     /// The image is not here, and it was not to be fetched.
     #[error("{image} is not in the store for {platform}, and pulling was not allowed")]
     NotHere {

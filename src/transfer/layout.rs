@@ -1,7 +1,7 @@
-//! [`layout_layers`]: an image out of an OCI layout in a directory, for `--build-context`.
+//! [`layout_image`]: an image out of an OCI layout in a directory, for `--build-context`.
 //!
-//! The layout is read where it is; what is missing of the image in the store is copied there, each
-//! blob under the digest that was computed over it. No tag is set. Paths in the layout are resolved
+//! The layout is read where it is: manifest and configuration at once, the blob of a layer when it is
+//! needed, each copied to the store under the digest that was computed over it. No tag is set. Paths in the layout are resolved
 //! beneath its directory.
 
 use std::fmt;
@@ -9,11 +9,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::workers::each;
-use super::{Event, LayerIds, Progress, TransferError, ensure_layers};
+use super::{Event, Progress, TransferError};
 use crate::image::manifest::{DOCKER_INDEX, Descriptor, Document, Index, Manifest, OCI_INDEX};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
-use crate::layer::LayerStack;
 use crate::rootfs::{RootDir, RootPath};
 use crate::store::{Store, StoreError, StoredImage, platform_of};
 
@@ -25,8 +23,6 @@ const DEFAULT_TAG: &str = "latest";
 const MAX_DOCUMENT: u64 = 32 << 20;
 /// An index of indexes of indexes is nobody's.
 const MAX_NESTED: usize = 2;
-/// How many blobs are copied at once.
-const PARALLEL: usize = 2;
 const NAMES: [&str; 2] = [
     "org.opencontainers.image.ref.name",
     "io.containerd.image.name",
@@ -80,20 +76,21 @@ impl fmt::Display for LayoutRef {
     }
 }
 
-/// Makes the image that `wanted` names present in the store and unpacks its layers, lowest first.
-/// `exact` refuses an image without an index that is for another platform (S5).
+/// Reads the image that `wanted` names: its manifest and configuration are in the store then, its
+/// layers stay where they are, [`BlobSource::Layout`]. `exact` refuses an image without an index
+/// that is for another platform (S5).
 ///
 /// # Errors
 /// When the directory is no layout, has no such image or none for the platform, when something in
 /// it is missing or is not what its digest says, when the store takes no more.
-pub fn layout_layers(
+///
+/// [`BlobSource::Layout`]: super::BlobSource::Layout
+pub fn layout_image(
     store: &Store,
     wanted: &LayoutRef,
     platform: &Platform,
     exact: bool,
-    ids: &LayerIds<'_>,
-    progress: &Progress<'_>,
-) -> Result<(StoredImage, LayerStack), TransferError> {
+) -> Result<StoredImage, TransferError> {
     let layout = Layout::open(wanted)?;
     let entry = layout.entry()?;
     let target = layout.manifest_for(&entry, platform, 0)?;
@@ -109,20 +106,36 @@ pub fn layout_layers(
             wanted: platform.to_string(),
         });
     }
-    each(PARALLEL, &manifest.layers, |layer| {
-        layout.copy(store, layer, progress)
-    })?;
+    for layer in &manifest.layers {
+        layout.look_for(store, layer)?;
+    }
     let manifest_digest = store.put_blob(&bytes)?;
-    let image = StoredImage {
+    Ok(StoredImage {
         id: manifest.config.digest.clone(),
         names: Vec::new(),
         target,
         manifest_digest,
         manifest,
         config,
+    })
+}
+
+/// Copies a blob out of the layout in `dir`.
+///
+/// # Errors
+/// When it is not there or is not what its digest says, when the store takes no more.
+pub(super) fn copy_blob(
+    store: &Store,
+    dir: &Path,
+    blob: &Descriptor,
+    progress: &Progress<'_>,
+) -> Result<(), TransferError> {
+    let wanted = LayoutRef {
+        dir: dir.to_owned(),
+        tag: None,
+        digest: None,
     };
-    let layers = ensure_layers(store, &image, ids, progress)?;
-    Ok((image, layers))
+    Layout::open(&wanted)?.copy(store, blob, progress)
 }
 
 /// An open layout.
@@ -214,6 +227,15 @@ impl<'a> Layout<'a> {
         self.copy(store, &manifest.config, &|_| {})?;
         serde_json::from_slice(&store.read_blob(digest)?)
             .map_err(|error| self.bad(format!("the configuration {digest}: {error}")))
+    }
+
+    /// Sees that a layer's blob is there, which is copied when its files are needed. One that the
+    /// store has is needed from nowhere.
+    fn look_for(&self, store: &Store, blob: &Descriptor) -> Result<(), TransferError> {
+        if !store.has_blob(&blob.digest) {
+            self.open_file(&blob_path(&blob.digest))?;
+        }
+        Ok(())
     }
 
     /// Copies a blob into the store, which computes its digest.

@@ -4,7 +4,11 @@
 //! What comes in is stored byte for byte, so that it can leave again unchanged, and only under a
 //! digest that was computed here. A tag is set last: an image that broke off on the way is not
 //! there, and what has arrived of it is not fetched a second time.
+//!
+//! Of an image that a build begins with only manifest and configuration are there at first; the store
+//! remembers who has its layers, and whoever needs one brings it (`bring`).
 
+mod bring;
 mod error;
 mod import;
 mod layout;
@@ -16,18 +20,18 @@ mod push;
 mod registry;
 mod remote;
 mod unpack;
-
 mod workers;
 
+pub use bring::{BlobSource, Bringer, Bringing, Compute, SourcedLayer};
 pub use error::TransferError;
 pub use import::{ImportOptions, import_dir, import_tar};
-pub use layout::{LAYOUT_SCHEME, LayoutRef, layout_layers};
+pub use layout::{LAYOUT_SCHEME, LayoutRef, layout_image};
 pub use load::{Loaded, load};
-pub use parts::{open_blob, parts};
-pub use pull::{PullOptions, PullPolicy, pull, pull_layers};
+pub use parts::{complete, layers_of, open_blob, parts};
+pub use pull::{PullOptions, PullPolicy, pull, resolve};
 pub use push::push;
 pub use remote::{Remote, RemoteError, Resolved};
-pub use unpack::{LayerIds, ensure_layers};
+pub use unpack::LayerIds;
 
 use crate::image::Digest;
 

@@ -2,24 +2,54 @@
 
 use std::io::{self, Read};
 
+use super::{Bringer, Bringing, Progress, Remote, SourcedLayer, TransferError};
 use crate::image::Digest;
 use crate::image::ImageParts;
 use crate::image::manifest::Descriptor;
 use crate::store::{Store, StoreError, StoredImage};
 
-/// The image as exporters take it, under the names it is to leave with.
+/// The layers of an image of the store; where those may be had that are not here, the store knows.
 ///
 /// # Errors
-/// [`StoreError::NoBlob`] when one of its blobs is not in the store: a layer that a build has made
-/// and that has never left has none yet.
+/// When manifest and configuration do not agree.
+pub fn layers_of(image: &StoredImage) -> Result<Vec<SourcedLayer>, TransferError> {
+    let label = match image.names.first() {
+        Some(name) => name.familiar(),
+        None => image.id.to_string(),
+    };
+    SourcedLayer::of_image(image, &label, &[])
+}
+
+/// Brings the blobs of an image that are not in the store: it may have been used as a base, or built
+/// upon one, by builds that needed none of its files.
+///
+/// # Errors
+/// As [`Bringer::blob`].
+pub fn complete(
+    store: &Store,
+    remote: &dyn Remote,
+    image: &StoredImage,
+    progress: &Progress<'_>,
+) -> Result<(), TransferError> {
+    let mut layers = layers_of(image)?;
+    layers.retain(|layer| !store.has_blob(&layer.blob.digest));
+    let bringer = Bringer {
+        store,
+        remote,
+        bringing: &Bringing::default(),
+        compute: &|work| work(),
+        stopped: &|| false,
+        progress,
+    };
+    bringer.blobs(&layers)
+}
+
+/// The image as exporters take it, under the names it is to leave with. Whoever opens its blobs has
+/// made them be there ([`complete`]).
+///
+/// # Errors
+/// [`StoreError::NoBlob`] when its manifest or configuration is not in the store.
 pub fn parts(store: &Store, image: &StoredImage) -> Result<ImageParts, StoreError> {
-    for layer in &image.manifest.layers {
-        if !store.has_blob(&layer.digest) {
-            return Err(StoreError::NoBlob {
-                digest: layer.digest.clone(),
-            });
-        }
-    }
     let manifest = store.read_blob(&image.manifest_digest)?;
     let media_type = match &image.manifest.media_type {
         Some(media_type) => media_type,

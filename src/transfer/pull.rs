@@ -1,16 +1,15 @@
-//! [`pull`]: makes an image present in the store.
+//! [`pull`]: makes an image present in the store; [`resolve`]: finds out what it is.
+//!
+//! What a name stands for is a manifest and a configuration, which are small. A build needs no more
+//! to begin with: the layers' blobs come when they are needed (`bring`), and until then the store
+//! remembers who has them.
 
 use crate::image::manifest::{Descriptor, Manifest};
 
-use super::unpack::Unpacking;
-use super::workers::each;
-use super::{Event, LayerIds, Progress, Remote, Resolved, TransferError, ensure_layers};
+use super::bring::{BlobSource, Bringer, Bringing, SourcedLayer};
+use super::{Progress, Remote, Resolved, TransferError};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
-use crate::layer::LayerStack;
 use crate::store::{Store, StoreError, StoredImage, platform_of};
-
-/// How many blobs are fetched at once: enough to fill a line, few enough to share it.
-const PARALLEL: usize = 4;
 
 /// When the registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub struct PullOptions {
 }
 
 /// Makes `name` present in the store for a platform: manifest, configuration and every layer's
-/// blob, byte for byte as the registry has them.
+/// blob, byte for byte as the registry has them. The name is set last.
 ///
 /// # Errors
 /// [`TransferError::NotHere`] when the registry was not to be asked; the registry's; when a blob
@@ -48,114 +47,99 @@ pub fn pull(
     options: &PullOptions,
     progress: &Progress<'_>,
 ) -> Result<StoredImage, TransferError> {
-    bring(store, remote, name, options, None, progress)
-}
-
-/// As [`pull`], and unpacks each layer as soon as it is there; gives the layers, lowest first.
-///
-/// # Errors
-/// As [`pull`] and [`ensure_layers`].
-pub fn pull_layers(
-    store: &Store,
-    remote: &dyn Remote,
-    name: &Reference,
-    options: &PullOptions,
-    ids: &LayerIds<'_>,
-    progress: &Progress<'_>,
-) -> Result<(StoredImage, LayerStack), TransferError> {
-    let image = bring(store, remote, name, options, Some(ids), progress)?;
-    let layers = ensure_layers(store, &image, ids, progress)?;
-    Ok((image, layers))
-}
-
-fn bring(
-    store: &Store,
-    remote: &dyn Remote,
-    name: &Reference,
-    options: &PullOptions,
-    ids: Option<&LayerIds<'_>>,
-    progress: &Progress<'_>,
-) -> Result<StoredImage, TransferError> {
-    let platform = &options.platform;
-    if options.policy != PullPolicy::Always {
-        if let Some(image) = present(store, name, platform)? {
-            return Ok(image);
-        }
-        if options.policy == PullPolicy::Never {
-            return Err(TransferError::NotHere {
-                image: name.familiar(),
-                platform: platform.to_string(),
-            });
-        }
-    }
     let pulling = Pulling {
         store,
         remote,
         name,
-        exact: options.exact.then_some(platform),
-        ids,
+        options,
         progress,
     };
-    let resolved = remote
-        .resolve(name, platform)
-        .map_err(TransferError::Remote)?;
-    pulling.fetch(&resolved)?;
-    store.tag(name, &target(&resolved))?;
-    let image = store.image(name)?;
-    image.ok_or_else(|| {
-        StoreError::NoImage {
-            name: name.familiar(),
-        }
-        .into()
-    })
+    if let Some(image) = pulling.known()? {
+        pulling.bring_layers(&image)?;
+        return Ok(image);
+    }
+    let (target, image) = pulling.ask()?;
+    pulling.bring_layers(&image)?;
+    pulling.tag(&target)
 }
 
-/// The image, if the store has all that a build needs of it.
-fn present(
+/// Makes what `name` stands for known to the store: manifest and configuration. The layers stay
+/// where they are; the store remembers that the name's repository has them.
+///
+/// Nobody is asked for an image that is known unless the policy says so, nor, whatever it says, for
+/// one that is named by its digest.
+///
+/// # Errors
+/// As [`pull`].
+pub fn resolve(
     store: &Store,
+    remote: &dyn Remote,
     name: &Reference,
-    platform: &Platform,
-) -> Result<Option<StoredImage>, TransferError> {
-    let image = match store.image(name) {
-        Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => return Ok(None),
-        result => result?,
+    options: &PullOptions,
+    progress: &Progress<'_>,
+) -> Result<StoredImage, TransferError> {
+    let pulling = Pulling {
+        store,
+        remote,
+        name,
+        options,
+        progress,
     };
-    let Some(image) = image.filter(|image| platform.accepts(&image.platform())) else {
-        return Ok(None);
-    };
-    let diff_ids = &image.config.rootfs.diff_ids;
-    for (at, layer) in image.manifest.layers.iter().enumerate() {
-        // An unpacked layer is cheaper to find than a blob, which may have to be hashed.
-        let diff_id = diff_ids.get(at).and_then(|text| text.parse().ok());
-        let is_unpacked = match diff_id {
-            Some(diff_id) => store.layer_by_diff_id(&diff_id)?.is_some(),
-            None => false,
-        };
-        if !is_unpacked && !store.has_blob(&layer.digest) {
-            return Ok(None);
-        }
+    if let Some(image) = pulling.known()? {
+        return Ok(image);
     }
-    Ok(Some(image))
+    let (target, image) = pulling.ask()?;
+    for layer in &image.manifest.layers {
+        store.add_blob_source(&layer.digest, name)?;
+    }
+    pulling.tag(&target)
 }
 
 struct Pulling<'a> {
     store: &'a Store,
     remote: &'a dyn Remote,
     name: &'a Reference,
-    /// Refuse an image for another platform than this one.
-    exact: Option<&'a Platform>,
-    ids: Option<&'a LayerIds<'a>>,
+    options: &'a PullOptions,
     progress: &'a Progress<'a>,
 }
 
 impl Pulling<'_> {
-    /// Fetches what the manifest names, and stores the manifest when all of it is there.
-    fn fetch(&self, resolved: &Resolved) -> Result<(), TransferError> {
+    /// The image, if the store knows it and the registry need not be asked.
+    fn known(&self) -> Result<Option<StoredImage>, TransferError> {
+        let (platform, policy) = (&self.options.platform, self.options.policy);
+        // What a digest names does not change.
+        if policy == PullPolicy::Always && self.name.digest().is_none() {
+            return Ok(None);
+        }
+        let image = match self.store.image(self.name) {
+            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => None,
+            result => result?,
+        };
+        match image.filter(|image| platform.accepts(&image.platform())) {
+            None if policy == PullPolicy::Never => Err(TransferError::NotHere {
+                image: self.name.familiar(),
+                platform: platform.to_string(),
+            }),
+            known => {
+                if let Some(image) = &known {
+                    self.store.note_image_use(&image.target.digest);
+                }
+                Ok(known)
+            }
+        }
+    }
+
+    /// Asks the registry. What it says is in the store then, though under no name.
+    fn ask(&self) -> Result<(Descriptor, StoredImage), TransferError> {
+        let resolved = self
+            .remote
+            .resolve(self.name, &self.options.platform)
+            .map_err(TransferError::Remote)?;
         let found = Digest::of(&resolved.manifest);
         if found != resolved.digest {
             return Err(StoreError::DigestMismatch {
                 what: format!("the manifest of {}", self.name.familiar()),
-                expected: resolved.digest.clone(),
+                expected: resolved.digest,
                 found,
             }
             .into());
@@ -164,77 +148,68 @@ impl Pulling<'_> {
             .map_err(|error| self.bad(error.to_string()))?;
         let config = self.fetch_config(&manifest.config)?;
         self.check_platform(&config)?;
-        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            return Err(self.bad(format!(
-                "it has {layers} layers, but its configuration {diff_ids}"
-            )));
-        }
-        let diff_ids = config.rootfs.diff_ids.iter();
-        let pairs: Vec<_> = manifest.layers.iter().zip(diff_ids).collect();
-        each(PARALLEL, &pairs, |(layer, diff_id)| {
-            self.fetch_blob(layer)?;
-            self.unpack(layer, diff_id)
-        })?;
+        let image = StoredImage {
+            id: manifest.config.digest.clone(),
+            names: vec![self.name.clone()],
+            target: target(&resolved),
+            manifest_digest: resolved.digest,
+            manifest,
+            config,
+        };
+        // Layers that cannot be told apart are of no use to anybody.
+        SourcedLayer::of_image(&image, &self.name.familiar(), &[])?;
         self.store.put_blob(&resolved.manifest)?;
-        Ok(())
+        Ok((image.target.clone(), image))
+    }
+
+    fn tag(&self, target: &Descriptor) -> Result<StoredImage, TransferError> {
+        self.store.tag(self.name, target)?;
+        let image = self.store.image(self.name)?;
+        image.ok_or_else(|| {
+            StoreError::NoImage {
+                name: self.name.familiar(),
+            }
+            .into()
+        })
+    }
+
+    /// Fetches the blobs of the layers.
+    fn bring_layers(&self, image: &StoredImage) -> Result<(), TransferError> {
+        let sources = [BlobSource::Repository(self.name.clone())];
+        let layers = SourcedLayer::of_image(image, &self.name.familiar(), &sources)?;
+        self.bringer(&Bringing::default()).blobs(&layers)
+    }
+
+    fn bringer<'s>(&'s self, bringing: &'s Bringing) -> Bringer<'s> {
+        Bringer {
+            store: self.store,
+            remote: self.remote,
+            bringing,
+            compute: &|work| work(),
+            stopped: &|| false,
+            progress: self.progress,
+        }
     }
 
     /// An image that names no platform is taken as it is.
     fn check_platform(&self, config: &ImageConfig) -> Result<(), TransferError> {
-        let found = platform_of(config);
-        match self.exact {
-            Some(wanted) if !found.arch.is_empty() && !wanted.accepts(&found) => {
-                Err(TransferError::Platform {
-                    image: self.name.familiar(),
-                    found: found.to_string(),
-                    wanted: wanted.to_string(),
-                })
-            }
-            _ => Ok(()),
+        let (found, wanted) = (platform_of(config), &self.options.platform);
+        if self.options.exact && !found.arch.is_empty() && !wanted.accepts(&found) {
+            return Err(TransferError::Platform {
+                image: self.name.familiar(),
+                found: found.to_string(),
+                wanted: wanted.to_string(),
+            });
         }
-    }
-
-    fn fetch_config(&self, config: &Descriptor) -> Result<ImageConfig, TransferError> {
-        self.fetch_blob(config)?;
-        let bytes = self.store.read_blob(&config.digest)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| self.bad(format!("its configuration cannot be understood: {error}")))
-    }
-
-    fn fetch_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
-        let blob = descriptor.digest.clone();
-        if self.store.has_blob(&blob) {
-            (self.progress)(Event::Exists { blob });
-            return Ok(());
-        }
-        (self.progress)(Event::Started {
-            blob: blob.clone(),
-            size: descriptor.size,
-        });
-        let mut writer = self.store.blob_writer()?;
-        self.remote
-            .fetch_blob(self.name, descriptor, &mut writer)
-            .map_err(|error| match writer.failure() {
-                // A full disk is the store's fault, whatever the registry's side makes of it.
-                Some(failure) => failure.into(),
-                None => TransferError::Remote(error),
-            })?;
-        writer.finish(Some(&blob))?;
-        (self.progress)(Event::Done { blob });
         Ok(())
     }
 
-    /// Unpacks a layer on the thread that has fetched it, while others are still on their way.
-    fn unpack(&self, layer: &Descriptor, diff_id: &str) -> Result<(), TransferError> {
-        let Some(ids) = self.ids else { return Ok(()) };
-        let unpacking = Unpacking {
-            store: self.store,
-            image: &self.name.familiar(),
-            ids,
-            progress: self.progress,
-        };
-        unpacking.ensure(&unpacking.part(layer, diff_id)?)
+    fn fetch_config(&self, config: &Descriptor) -> Result<ImageConfig, TransferError> {
+        let sources = [BlobSource::Repository(self.name.clone())];
+        self.bringer(&Bringing::default()).blob(config, &sources)?;
+        let bytes = self.store.read_blob(&config.digest)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.bad(format!("its configuration cannot be understood: {error}")))
     }
 
     fn bad(&self, reason: String) -> TransferError {

@@ -27,6 +27,17 @@ impl Remote for Registries {
         Ok(Registries::fetch_blob(self, name, blob, sink)?)
     }
 
+    fn has_or_mounts_blob(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        mount_from: &[Reference],
+    ) -> Result<bool, RemoteError> {
+        Ok(Registries::has_or_mounts_blob(
+            self, name, blob, mount_from,
+        )?)
+    }
+
     fn push_blob(
         &self,
         name: &Reference,

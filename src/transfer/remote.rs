@@ -39,6 +39,18 @@ pub trait Remote: Sync {
         sink: &mut dyn Write,
     ) -> Result<(), RemoteError>;
 
+    /// Whether the repository has the blob, or has it now, mounted from one of `mount_from`, which are
+    /// repositories of the same registry. Nothing is sent.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked.
+    fn has_or_mounts_blob(
+        &self,
+        name: &Reference,
+        blob: &Descriptor,
+        mount_from: &[Reference],
+    ) -> Result<bool, RemoteError>;
+
     /// Sends a blob unless the registry has it; says whether it was sent.
     ///
     /// `mount_from` are repositories of the same registry that may have it; `open` gives the blob

@@ -12,8 +12,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::image::manifest::{Descriptor, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
 use crate::image::{Digest, Platform, Reference};
+use crate::layer::LayerStack;
 use crate::output::{ArchiveKind, write_archive, write_layout};
-use crate::store::{Store, StoreError, StoredImage};
+use crate::store::{Store, StoredImage};
 
 /// A registry in memory: blobs by digest, manifests by name.
 #[derive(Default)]
@@ -48,6 +49,16 @@ impl Remote for Table {
             sink.write_all(half)?;
         }
         Ok(())
+    }
+
+    fn has_or_mounts_blob(
+        &self,
+        _: &Reference,
+        blob: &Descriptor,
+        _: &[Reference],
+    ) -> Result<bool, RemoteError> {
+        let blobs = self.blobs.lock().unwrap();
+        Ok(blobs.contains_key(blob.digest.as_str()))
     }
 
     fn push_blob(
@@ -89,6 +100,42 @@ fn name(text: &str) -> Reference {
 }
 
 fn quiet(_: Event) {}
+
+/// Does something with a bringer that nobody stops.
+fn bringing<T>(
+    store: &Store,
+    remote: &dyn Remote,
+    progress: &Progress<'_>,
+    work: impl FnOnce(&Bringer<'_>) -> T,
+) -> T {
+    work(&Bringer {
+        store,
+        remote,
+        bringing: &Bringing::default(),
+        compute: &|work| work(),
+        stopped: &|| false,
+        progress,
+    })
+}
+
+fn send(store: &Store, registry: &Table, image: &StoredImage, at: &Reference) {
+    let parts = parts(store, image).unwrap();
+    bringing(store, registry, &quiet, |bringer| {
+        push(bringer, &parts, at, &[]).unwrap();
+    });
+}
+
+/// The image's layers, unpacked, from a store that has all of its blobs.
+fn ensure_layers(
+    store: &Store,
+    image: &StoredImage,
+    ids: &LayerIds<'_>,
+    progress: &Progress<'_>,
+) -> Result<LayerStack, TransferError> {
+    bringing(store, &Table::default(), progress, |bringer| {
+        bringer.stack(&layers_of(image)?, ids)
+    })
+}
 
 fn here(policy: PullPolicy) -> PullOptions {
     PullOptions {
@@ -160,14 +207,7 @@ fn what_is_pushed_can_be_pulled_byte_for_byte() {
     let registry = Table::default();
     let image = imported(&sender, "registry.test/app:1");
     let at = name("registry.test/app:1");
-    push(
-        &sender,
-        &registry,
-        &parts(&sender, &image).unwrap(),
-        &at,
-        &quiet,
-    )
-    .unwrap();
+    send(&sender, &registry, &image, &at);
 
     let never = pull(&receiver, &registry, &at, &here(PullPolicy::Never), &quiet);
     assert!(matches!(never, Err(TransferError::NotHere { .. })));
@@ -215,14 +255,7 @@ fn what_is_tampered_with_does_not_arrive() {
     let registry = Table::default();
     let at = name("registry.test/app:1");
     let image = imported(&sender, "registry.test/app:1");
-    push(
-        &sender,
-        &registry,
-        &parts(&sender, &image).unwrap(),
-        &at,
-        &quiet,
-    )
-    .unwrap();
+    send(&sender, &registry, &image, &at);
     let digests: Vec<String> = registry.blobs.lock().unwrap().keys().cloned().collect();
     for digest in digests {
         let (_two, receiver) = store();
@@ -250,14 +283,7 @@ fn another_platform_is_refused() {
     let (_two, receiver) = store();
     let registry = Table::default();
     let at = name("registry.test/app:1");
-    push(
-        &sender,
-        &registry,
-        &parts(&sender, &imported(&sender, "x")).unwrap(),
-        &at,
-        &quiet,
-    )
-    .unwrap();
+    send(&sender, &registry, &imported(&sender, "x"), &at);
     let wanted = |exact| PullOptions {
         platform: "linux/s390x".parse().unwrap(),
         exact,
@@ -467,8 +493,8 @@ fn a_missing_blob_is_no_archive() {
     let image = imported(&store, "x");
     let layer = image.manifest.layers[0].digest.clone();
     fs::remove_file(store.blob_path(&layer)).unwrap();
-    let error = parts(&store, &image).unwrap_err();
-    assert!(matches!(error, StoreError::NoBlob { digest } if digest == layer));
+    let error = complete(&store, &Table::default(), &image, &quiet).unwrap_err();
+    assert!(error.to_string().contains(layer.as_str()), "{error}");
 }
 
 #[test]
@@ -622,7 +648,7 @@ fn a_layer_must_be_what_the_configuration_says() {
 #[test]
 fn a_directory_that_is_not_described_stays_as_it_is_below() {
     use std::os::unix::fs::PermissionsExt;
-    let (_dir, store) = store();
+    let (dir, store) = store();
     let low = tar_of(&[("tmp", Some(0o1777)), ("home", Some(0o700))]);
     let high = tar_of(&[("tmp/file", None), ("new/file", None)]);
     let ids: Vec<Digest> = [&low, &high].map(|tar| Digest::of(tar)).into();
@@ -635,41 +661,135 @@ fn a_directory_that_is_not_described_stays_as_it_is_below() {
         assert_eq!(mode("tmp") & 0o7777, expected);
         assert_eq!(mode("new") & 0o7777, 0o755);
     }
-    let report = store
-        .collect(&crate::store::PruneOptions::default())
+    drop(store);
+    let report = Store::open(dir.path(), "test")
+        .unwrap()
+        .collect(&crate::store::PruneOptions::default(), &|| false)
         .unwrap();
     assert_eq!(report.layers, 0, "both forms are in use");
 }
 
 #[test]
-fn layers_are_unpacked_while_they_are_pulled() {
+fn layers_come_when_they_are_needed() {
     let (_one, sender) = store();
     let (_two, receiver) = store();
     let registry = Table::default();
     let at = name("registry.test/app:1");
     let image = imported(&sender, "registry.test/app:1");
-    push(
-        &sender,
-        &registry,
-        &parts(&sender, &image).unwrap(),
-        &at,
-        &quiet,
-    )
-    .unwrap();
-    let pulled = || {
-        let policy = PullPolicy::IfMissing;
-        pull_layers(&receiver, &registry, &at, &here(policy), &one_id(), &quiet).unwrap()
-    };
-    let (found, layers) = pulled();
+    send(&sender, &registry, &image, &at);
+    let resolved = |policy| resolve(&receiver, &registry, &at, &here(policy), &quiet).unwrap();
+    let asked = || *registry.asked.lock().unwrap();
+    let found = resolved(PullPolicy::IfMissing);
     assert_eq!(found.id, image.id);
+    let blob = found.manifest.layers[0].digest.clone();
+    assert!(!receiver.has_blob(&blob), "nobody needs it yet");
+    let before = asked();
+    resolved(PullPolicy::IfMissing);
+    resolved(PullPolicy::Never);
+    assert_eq!(asked(), before, "what it is, is known");
+    resolved(PullPolicy::Always);
+    assert_eq!(asked(), before + 1, "the manifest only");
+
+    // By another name: the store knows where the blob is.
+    receiver.tag(&name("other:1"), &found.target).unwrap();
+    receiver.untag(&at).unwrap();
+    let other = receiver.image(&name("other:1")).unwrap().unwrap();
+    let unpacked = || {
+        let layers = layers_of(&other).unwrap();
+        bringing(&receiver, &registry, &quiet, |bringer| {
+            bringer.stack(&layers, &one_id()).unwrap()
+        })
+    };
+    let layers = unpacked();
     assert_eq!(
         fs::read_to_string(layers.layers()[0].diff().join("hello")).unwrap(),
         "hello\n"
     );
+    assert_eq!(layers.layers()[0].id(), layers_of(&other).unwrap()[0].id());
     // A layer that is unpacked does for building, even when its blob has gone.
-    let blob = found.manifest.layers[0].digest.clone();
     fs::remove_file(receiver.blob_path(&blob)).unwrap();
-    let asked = *registry.asked.lock().unwrap();
-    pulled();
-    assert_eq!(*registry.asked.lock().unwrap(), asked);
+    let before = asked();
+    unpacked();
+    assert_eq!(asked(), before);
+    complete(&receiver, &registry, &other, &quiet).unwrap();
+    assert!(receiver.has_blob(&blob));
+}
+
+#[test]
+fn a_source_that_fails_is_followed_by_the_next() {
+    let (_one, sender) = store();
+    let image = imported(&sender, "x");
+    let layout = tempfile::tempdir().unwrap();
+    let parts = parts(&sender, &image).unwrap();
+    write_layout(layout.path(), &[parts], &open_blob(&sender)).unwrap();
+    let registry = Table::default();
+    let (there, nowhere) = (
+        BlobSource::Layout(layout.path().to_owned()),
+        BlobSource::Repository(name("registry.test/none")),
+    );
+    let blob = &image.manifest.layers[0];
+    for (sources, comes) in [
+        (vec![nowhere.clone(), there.clone()], true),
+        (vec![there.clone()], true),
+        (vec![nowhere.clone(), nowhere], false),
+        (vec![], false),
+    ] {
+        let (_two, receiver) = store();
+        let brought = bringing(&receiver, &registry, &quiet, |bringer| {
+            bringer.blob(blob, &sources)
+        });
+        assert_eq!(brought.is_ok(), comes, "{sources:?}");
+        assert_eq!(receiver.has_blob(&blob.digest), comes, "{sources:?}");
+        let left = fs::read_dir(receiver.root().join("tmp")).unwrap().count();
+        assert_eq!(left, 0, "{sources:?}");
+    }
+    assert_eq!(
+        *registry.asked.lock().unwrap(),
+        2,
+        "the same one is asked once"
+    );
+    // Stopped, nothing is begun.
+    let (_three, receiver) = store();
+    let bringer = Bringer {
+        store: &receiver,
+        remote: &registry,
+        bringing: &Bringing::default(),
+        compute: &|work| work(),
+        stopped: &|| true,
+        progress: &quiet,
+    };
+    let stopped = bringer.blob(blob, &[there]);
+    assert!(matches!(stopped, Err(TransferError::Stopped)));
+}
+
+#[test]
+fn what_is_pushed_need_not_be_here() {
+    let (_one, sender) = store();
+    let (_two, middle) = store();
+    let (first, second) = (Table::default(), Table::default());
+    let at = name("registry.test/app:1");
+    send(&sender, &first, &imported(&sender, "x"), &at);
+    let here = here(PullPolicy::IfMissing);
+    let found = resolve(&middle, &first, &at, &here, &quiet).unwrap();
+    let parts = parts(&middle, &found).unwrap();
+    let blob = found.manifest.layers[0].digest.clone();
+    // A registry that has it: nothing comes, nothing goes.
+    bringing(&middle, &first, &quiet, |bringer| {
+        push(bringer, &parts, &name("registry.test/b:1"), &[]).unwrap();
+    });
+    assert!(!middle.has_blob(&blob));
+    // One that has not, and nobody who has.
+    bringing(&middle, &second, &quiet, |bringer| {
+        push(bringer, &parts, &at, &[]).unwrap_err();
+    });
+    // From a layout.
+    let layout = tempfile::tempdir().unwrap();
+    let whole = super::parts(&sender, &sender.image(&name("x")).unwrap().unwrap()).unwrap();
+    write_layout(layout.path(), &[whole], &open_blob(&sender)).unwrap();
+    let sources = [BlobSource::Layout(layout.path().to_owned())];
+    let sourced = SourcedLayer::of_image(&found, "x", &sources).unwrap();
+    bringing(&middle, &second, &quiet, |bringer| {
+        push(bringer, &parts, &at, &sourced).unwrap();
+    });
+    assert!(second.blobs.lock().unwrap().contains_key(blob.as_str()));
 }

@@ -1,26 +1,22 @@
-//! [`ensure_layers`]: unpacks what of an image is not unpacked yet.
+//! [`Unpacking`]: unpacks layers whose blobs are in the store.
 //!
 //! A layer is unpacked once, under its diff id, and shared by every image that has it. What it
 //! looks like may depend on the layers below in one respect: directories that its tar leads through
 //! without describing them keep, in a merged view, what the layers below say of them. Such a layer
 //! is unpacked once more, under an id of its chain, if the layers below do say something.
 
-use crate::image::manifest::Descriptor;
 use rustix::fs::{FileType, fstat};
 
-use super::workers::each;
-use super::{Event, Progress, TransferError};
+use super::{Event, Progress, SourcedLayer, TransferError};
 use crate::image::Digest;
 use crate::layer::{
     Attributes, Ids, Layer, LayerError, LayerStack, Meta, Target, Truth, Unpacked, unpack,
 };
 use crate::rootfs::{Follow, RootDir, RootPath};
 use crate::store::{
-    ExportRecord, ExportedBlob, LayerMeta, LayerRecord, Staging, Store, StoreError, StoredImage,
+    ExportRecord, ExportedBlob, LayerMeta, LayerRecord, Staging, Store, StoreError,
 };
 
-/// How many layers are unpacked at once. Each takes two threads, one of them to decompress.
-const PARALLEL: usize = 2;
 /// The note that lists directories a layer does not describe, in hexadecimal.
 const IMPLIED: &str = "implied";
 /// The export record's word for «as the registry had it».
@@ -28,15 +24,6 @@ const AS_RECEIVED: &str = "registry";
 
 /// Which owners the disk can hold, for several threads.
 pub type LayerIds<'a> = dyn Ids + Sync + 'a;
-
-/// One layer of an image: its blob and what it unpacks to.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub blob: Digest,
-    pub media_type: String,
-    pub size: u64,
-    pub diff_id: Digest,
-}
 
 /// Unpacks layers of one image.
 pub(super) struct Unpacking<'a> {
@@ -46,69 +33,9 @@ pub(super) struct Unpacking<'a> {
     pub progress: &'a Progress<'a>,
 }
 
-/// The layers of `image`, lowest first, unpacked from their blobs where the store does not have
-/// them. What a blob unpacks to is checked against the configuration.
-///
-/// # Errors
-/// When a blob is missing, cannot be unpacked, or is not what the configuration says; when the
-/// store takes no more.
-pub fn ensure_layers(
-    store: &Store,
-    image: &StoredImage,
-    ids: &LayerIds<'_>,
-    progress: &Progress<'_>,
-) -> Result<LayerStack, TransferError> {
-    let label = match image.names.first() {
-        Some(name) => name.familiar(),
-        None => image.id.to_string(),
-    };
-    let unpacking = Unpacking {
-        store,
-        image: &label,
-        ids,
-        progress,
-    };
-    let parts = unpacking.parts(image)?;
-    each(PARALLEL, &parts, |part| unpacking.ensure(part))?;
-    unpacking.stack(&parts)
-}
-
 impl Unpacking<'_> {
-    fn parts(&self, image: &StoredImage) -> Result<Vec<Part>, TransferError> {
-        let (layers, diff_ids) = (&image.manifest.layers, &image.config.rootfs.diff_ids);
-        if layers.len() != diff_ids.len() {
-            return Err(self.bad(format!(
-                "it has {} layers, but its configuration {}",
-                layers.len(),
-                diff_ids.len()
-            )));
-        }
-        let pairs = layers.iter().zip(diff_ids);
-        pairs
-            .map(|(layer, diff_id)| self.part(layer, diff_id))
-            .collect()
-    }
-
-    /// Reads the two halves of a layer's description.
-    pub fn part(&self, layer: &Descriptor, diff_id: &str) -> Result<Part, TransferError> {
-        let diff_id = diff_id.parse::<Digest>();
-        Ok(Part {
-            blob: layer.digest.clone(),
-            media_type: layer.media_type.clone(),
-            size: layer.size,
-            diff_id: diff_id.map_err(|error| self.bad(error.to_string()))?,
-        })
-    }
-
-    fn bad(&self, reason: String) -> TransferError {
-        TransferError::Manifest {
-            image: self.image.to_owned(),
-            reason,
-        }
-    }
-
     /// Unpacks a layer unless the store has it.
-    pub fn ensure(&self, part: &Part) -> Result<(), TransferError> {
+    pub fn ensure(&self, part: &SourcedLayer) -> Result<(), TransferError> {
         if self.store.layer_by_diff_id(&part.diff_id)?.is_some() {
             return Ok(());
         }
@@ -130,10 +57,10 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    fn unpack(&self, part: &Part) -> Result<(Staging, Unpacked), TransferError> {
-        let blob = || part.blob.clone();
+    fn unpack(&self, part: &SourcedLayer) -> Result<(Staging, Unpacked), TransferError> {
+        let blob = || part.blob.digest.clone();
         (self.progress)(Event::Unpacking { blob: blob() });
-        let reader = self.store.open_blob(&part.blob)?;
+        let reader = self.store.open_blob(&part.blob.digest)?;
         let staging = self.store.staging()?;
         let unpacked =
             unpack(reader, staging.path(), self.ids).map_err(|source| self.failed(part, source))?;
@@ -150,7 +77,7 @@ impl Unpacking<'_> {
 
     fn publish(
         &self,
-        part: &Part,
+        part: &SourcedLayer,
         staging: Staging,
         meta: &LayerMeta,
     ) -> Result<LayerRecord, TransferError> {
@@ -160,46 +87,47 @@ impl Unpacking<'_> {
             size: meta.size,
             blobs: vec![ExportedBlob {
                 compression: AS_RECEIVED.into(),
-                media_type: part.media_type.clone(),
-                digest: part.blob.clone(),
-                size: part.size,
+                media_type: part.blob.media_type.clone(),
+                digest: part.blob.digest.clone(),
+                size: part.blob.size,
             }],
         };
         self.store.put_export_record(&record.meta.id, "", &export)?;
         (self.progress)(Event::Unpacked {
-            blob: part.blob.clone(),
+            blob: part.blob.digest.clone(),
         });
         Ok(record)
     }
 
-    /// Puts the layers on top of each other.
-    pub fn stack(&self, parts: &[Part]) -> Result<LayerStack, TransferError> {
-        let mut stack = LayerStack::default();
-        let mut chain = String::new();
-        for part in parts {
-            chain.push_str(part.diff_id.as_str());
-            let missing = || StoreError::Corrupt {
-                path: self.store.root().join("diffs"),
-                reason: format!("the layer {} has vanished", part.diff_id),
-            };
-            let shared = self.store.layer_by_diff_id(&part.diff_id)?;
-            let shared = shared.ok_or_else(missing)?;
-            let fixes = self.fixes(part, &shared, &stack)?;
-            let record = if fixes.is_empty() {
-                shared
-            } else {
-                self.fixed(part, &shared, &chain, &fixes)?
-            };
-            let layer = Layer::open(&record.meta.id, &record.dir);
-            stack.push(layer.map_err(|source| self.failed(part, source))?);
-        }
-        Ok(stack)
+    /// The layer, which has been unpacked, as it has to be on top of `below`. `chain` stands for both;
+    /// `have_blob` is called if the layer has to be unpacked once more.
+    pub fn over(
+        &self,
+        part: &SourcedLayer,
+        below: &LayerStack,
+        chain: &str,
+        have_blob: &dyn Fn() -> Result<(), TransferError>,
+    ) -> Result<Layer, TransferError> {
+        let missing = || StoreError::Corrupt {
+            path: self.store.root().join("diffs"),
+            reason: format!("the layer {} has vanished", part.diff_id),
+        };
+        let shared = self.store.layer_by_diff_id(&part.diff_id)?;
+        let shared = shared.ok_or_else(missing)?;
+        let fixes = self.fixes(part, &shared, below)?;
+        let record = if fixes.is_empty() {
+            shared
+        } else {
+            self.fixed(part, &shared, chain, &fixes, have_blob)?
+        };
+        let layer = Layer::open(&record.meta.id, &record.dir);
+        layer.map_err(|source| self.failed(part, source))
     }
 
     /// What the layers below say of directories that this one does not describe.
     fn fixes(
         &self,
-        part: &Part,
+        part: &SourcedLayer,
         shared: &LayerRecord,
         below: &LayerStack,
     ) -> Result<Vec<(RootPath, Meta)>, TransferError> {
@@ -223,15 +151,17 @@ impl Unpacking<'_> {
     /// The layer as it has to be on top of exactly these layers.
     fn fixed(
         &self,
-        part: &Part,
+        part: &SourcedLayer,
         shared: &LayerRecord,
         chain: &str,
         fixes: &[(RootPath, Meta)],
+        have_blob: &dyn Fn() -> Result<(), TransferError>,
     ) -> Result<LayerRecord, TransferError> {
         let id = Digest::of(format!("chain {chain}").as_bytes()).hex()[..32].to_owned();
         if let Some(record) = self.store.layer(&id)? {
             return Ok(record);
         }
+        have_blob()?;
         let (staging, unpacked) = self.unpack(part)?;
         self.fix(&staging, fixes)
             .map_err(|source| self.failed(part, source))?;
@@ -255,10 +185,10 @@ impl Unpacking<'_> {
         target.into_attributes().save(staging.path())
     }
 
-    fn failed(&self, part: &Part, source: LayerError) -> TransferError {
+    fn failed(&self, part: &SourcedLayer, source: LayerError) -> TransferError {
         TransferError::Layer {
             image: self.image.to_owned(),
-            blob: part.blob.clone(),
+            blob: part.blob.digest.clone(),
             source,
         }
     }

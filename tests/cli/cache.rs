@@ -10,6 +10,9 @@ pub const CASES: &[Case] = &[
     ("a_second_build_executes_nothing", again),
     ("changes_bust_what_follows_them", changes),
     ("one_image_whoever_builds_it", reproducible),
+    ("equal_steps_of_a_build_run_once", once),
+    ("a_table_that_cannot_be_kept_fails_no_build", no_table),
+    ("layers_of_two_runs_are_not_mixed", unmixed),
 ];
 
 const DOCKERFILE: &str = "FROM base\nARG A=1\nRUN echo first >/first\nCOPY a /a\nENV E=1\nRUN cat /a >/b\nCOPY c /c\nWORKDIR /w\nCMD x\n";
@@ -140,6 +143,31 @@ fn changes(c: &Context) -> Outcome {
     Outcome::Passed
 }
 
+/// A build without the cache that goes no further than its first step leaves a new layer under an old
+/// one's key. What was made on the old one is not put on the new one.
+fn unmixed(c: &Context) -> Outcome {
+    let text = "FROM base\nRUN cat /proc/sys/kernel/random/uuid >/a\n\
+        RUN --mount=type=secret,id=s grep -q yes /run/secrets/s && cp /a /b\n\
+        COPY c /c\nCOPY --link a /d\n";
+    let with = |secret: &str, flags: &[&str]| {
+        fs::write(c.path("secret"), secret).unwrap();
+        let mut all = vec!["--secret", "id=s,src=secret", "-t", "app"];
+        all.extend(flags);
+        c.build(text, &all)
+    };
+    files(c);
+    with("yes", &[]).ok();
+    with("no", &["--no-cache"]).fails(4, &["grep -q yes"]);
+    let third = with("yes", &[]).ok();
+    // What is linked depends on nothing below.
+    assert_eq!(third.executed().len(), 2, "{}", third.err);
+    assert_eq!(third.cached(), 2, "{}", third.err);
+    let tree = |name: &str| c.run(&["run", "app", "cat", name]).ok().out;
+    assert_eq!(tree("/a"), tree("/b"));
+    assert_eq!(with("yes", &[]).ok().cached(), 4);
+    Outcome::Passed
+}
+
 /// Digests that were computed once for all; each Dockerfile makes the same image everywhere.
 fn reproducible(c: &Context) -> Outcome {
     files(c);
@@ -184,5 +212,50 @@ fn reproducible(c: &Context) -> Outcome {
         }
         Err(_) => drop(fs::write(common, digests)),
     }
+    Outcome::Passed
+}
+
+/// Steps with one key in several stages: one is executed, the others take its result.
+fn once(c: &Context) -> Outcome {
+    c.file("a", "a");
+    let run =
+        "RUN --mount=type=cache,target=/c echo x >>/c/times; cat /c/times >/times; echo \\* ran";
+    let stages = |step: &str| {
+        format!(
+            "FROM base AS one\n{step}\nFROM base AS two\n{step}\nFROM base AS three\n{step}\n\
+             FROM scratch\nCOPY --from=one /times /1\nCOPY --from=two /times /2\nCOPY --from=three /times /3\n"
+        )
+    };
+    for (args, times) in [(&[][..], "x\n"), (&["--no-cache"], "x\nx\n")] {
+        let mut all = vec!["-o", "type=tar,dest=t.tar"];
+        all.extend(args);
+        let ran = c.build(&stages(run), &all).ok();
+        assert_eq!(ran.said(), ["ran"], "{args:?}\n{}", ran.err);
+        let tree = crate::support::read_tar(&c.path("t.tar"));
+        for name in ["1", "2", "3"] {
+            assert_eq!(tree[name].text(), times, "{args:?} {name}");
+        }
+    }
+    // One of them alone is to be executed anew: it does not take what the others take.
+    let ran = c.build(&stages(run), &["--no-cache-filter", "two"]).ok();
+    assert_eq!(ran.said(), ["ran"], "{}", ran.err);
+    let ran = c.build(&stages("RUN sleep 0.1; exit 7"), &[]);
+    let ran = ran.fails(4, &["exit status 7"]);
+    assert!(!ran.err.contains("was not built"), "{}", ran.err);
+    assert!(c.leftovers().is_empty());
+    Outcome::Passed
+}
+
+/// The table's directory is gone, and nothing can be written there.
+fn no_table(c: &Context) -> Outcome {
+    files(c);
+    c.import();
+    fs::remove_dir_all(c.path("store/v1/files")).unwrap();
+    let told = "cannot be kept for the next build";
+    let ran = c.build("FROM scratch\nCOPY a /a\n", &["-t", "x"]).ok();
+    assert!(ran.err.contains(told), "{}", ran.err);
+    assert!(c.run(&["images"]).ok().out.contains('x'));
+    c.build("FROM base\nCOPY a /a\nRUN exit 7\n", &[])
+        .fails(4, &["exit status 7", told]);
     Outcome::Passed
 }

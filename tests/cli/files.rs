@@ -7,11 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::Case;
-use crate::support::{Context, Outcome};
+use crate::support::{Context, Outcome, ran};
 
 pub const CASES: &[Case] = &[
     ("owners_modes_and_ignored_files", copies),
     ("odd_files_survive", odd),
+    ("the_umask_of_the_caller_is_in_no_layer", umask),
     ("later_layers_delete_and_replace", layers),
     ("archives_are_unpacked", archives),
 ];
@@ -31,6 +32,34 @@ fn copies(c: &Context) -> Outcome {
         ((1000, 10), 0o750)
     );
     assert_eq!(tree["five"].owner, (5, 6));
+    Outcome::Passed
+}
+
+fn umask(c: &Context) -> Outcome {
+    c.import();
+    c.file("f", "f");
+    c.file(
+        "Dockerfile",
+        "FROM scratch\nCOPY --from=root / /\nCOPY f /new/\nWORKDIR /w\nRUN ls -ld / /new /w | while read line; do echo \"* $line\"; done\n",
+    );
+    let build = c.command(&["build", "--build-context", "root=rootfs", "context"]);
+    let mut masked = Command::new("/bin/sh");
+    masked
+        .args(["-c", "umask 077; exec \"$0\" \"$@\""])
+        .arg(build.get_program())
+        .args(build.get_args())
+        .env_clear()
+        .envs(
+            build
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .current_dir(&c.base);
+    let said = ran(&mut masked).ok().said();
+    assert_eq!(said.len(), 3, "{said:?}");
+    for line in said {
+        assert!(line.trim_start().starts_with("drwxr-xr-x"), "{line}");
+    }
     Outcome::Passed
 }
 

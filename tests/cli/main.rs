@@ -10,18 +10,24 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod explain;
 mod files;
 mod granted;
+mod jobs;
+mod lazy;
 mod lint;
+mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
 mod owners;
+mod registry;
 mod remote;
 mod repositories;
 mod sections;
 mod signals;
 mod support;
+mod upkeep;
 mod web;
 
 #[path = "../support/cases.rs"]
@@ -44,17 +50,22 @@ fn cases() -> Vec<Case> {
         builds::CASES,
         files::CASES,
         cache::CASES,
+        explain::CASES,
+        make::CASES,
         config::CASES,
         contexts::CASES,
         outputs::CASES,
         owners::CASES,
         remote::CASES,
+        lazy::CASES,
+        jobs::CASES,
         repositories::CASES,
         sections::CASES,
         mistakes::CASES,
         lint::CASES,
         attacks::CASES,
         signals::CASES,
+        upkeep::CASES,
         mounts::CASES,
         caches::CASES,
         granted::CASES,

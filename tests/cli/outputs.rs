@@ -7,6 +7,7 @@ use crate::support::{Context, Outcome, Ran, read_tar};
 
 pub const CASES: &[Case] = &[
     ("every_kind_of_output", kinds),
+    ("what_was_compressed_is_not_compressed_again", remembered),
     ("images_are_named_saved_and_loaded", images),
     ("one_damaged_image_hides_no_other", damaged),
     ("commands_run_in_images", commands),
@@ -36,6 +37,32 @@ fn kinds(c: &Context) -> Outcome {
     let list = |name: &str| c.run(&["load", "-i", name]);
     for name in ["oci.tar", "docker.tar", "z.tar", "u.tar"] {
         list(name).ok();
+    }
+    Outcome::Passed
+}
+
+/// The layer is changed behind the store's back: what is sent is still what was made of it at first.
+fn remembered(c: &Context) -> Outcome {
+    for compression in ["gzip", "zstd"] {
+        let dockerfile = format!("FROM base\nRUN echo {compression} >/x\n");
+        let export = |name: &str| {
+            let spec = format!("type=oci,dest={name},compression={compression}");
+            c.build(&dockerfile, &["-o", &spec]).ok();
+            read_tar(&c.path(name))
+        };
+        let first = export("first.tar");
+        let mut changed = 0;
+        for machine in fs::read_dir(c.path("store/v1/layers")).unwrap() {
+            for layer in fs::read_dir(machine.unwrap().path()).unwrap() {
+                let file = layer.unwrap().path().join("diff/x");
+                if file.exists() {
+                    fs::write(file, "changed").unwrap();
+                    changed += 1;
+                }
+            }
+        }
+        assert!(changed > 0);
+        assert!(first == export("again.tar"), "{compression}");
     }
     Outcome::Passed
 }

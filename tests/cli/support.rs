@@ -111,7 +111,18 @@ impl Context {
 
     /// The program with nothing of the caller's environment but a secret.
     pub fn command(&self, args: &[&str]) -> Command {
-        let program = self.base.parent().unwrap().join("lapstrake");
+        let mut command = self.tool(&self.program());
+        command.arg("--root").arg(self.path("store")).args(args);
+        command
+    }
+
+    /// Where the program is.
+    pub fn program(&self) -> PathBuf {
+        self.base.parent().unwrap().join("lapstrake")
+    }
+
+    /// Another program, in the same surroundings.
+    pub fn tool(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()
@@ -121,9 +132,6 @@ impl Context {
             )
             .env("HOME", self.path("home"))
             .env("CI_SECRET", crate::SECRET)
-            .arg("--root")
-            .arg(self.path("store"))
-            .args(args)
             .current_dir(&self.base)
             .stdin(Stdio::null());
         command

@@ -101,21 +101,24 @@ fn confine(job: &Job) -> Result<(), Failure> {
         let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         nix::unistd::setgroups(&groups).map_err(step("set the supplementary groups"))?;
     }
-    let profile = job.seccomp.then(|| {
-        let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
-        if !job.own_pids {
+    let filter = match job.own_pids || !job.seccomp {
+        true => seccomp::from_words(&job.filter),
+        false => {
+            let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
             shield(&mut profile);
+            if job.supervised.is_some() {
+                owners::protect(&mut profile);
+            }
+            seccomp::compile(&profile).map_err(step("compile the system call filter"))?
         }
-        profile
-    });
+    };
     if let Some(fd) = job.supervised {
         let socket = sys::adopt(fd).map_err(step("take over the supervisor's socket"))?;
-        owners::submit(profile, &socket.into()).map_err(step("come under supervision"))?;
+        owners::submit(&filter, &socket.into()).map_err(step("come under supervision"))?;
         // For the kernel everybody stays user 0, and may what the supervisor's rules do not check.
         return capabilities::apply(job.capabilities).map_err(step("set the capabilities"));
     }
-    if let Some(profile) = profile {
-        let filter = seccomp::compile(&profile).map_err(step("compile the system call filter"))?;
+    if job.seccomp {
         seccomp::install(&filter).map_err(step("install the system call filter"))?;
     }
     sys::set_ids(job.uid, job.gid)

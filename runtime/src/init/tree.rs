@@ -204,17 +204,21 @@ fn content_mount(
 
 /// Hides and write-protects what is not for a build step.
 fn protect(root: &OwnedFd, devices: &device::Nodes) -> Result<(), Failure> {
+    let mut empty = None;
     for path in MASKED {
         let Some((target, directory)) = existing(root, path)? else {
             continue;
         };
         let cover = if directory {
-            tmpfs(0o755, Some(0), INERT | MountAttrFlags::MOUNT_ATTR_RDONLY)
+            one_more(empty.as_ref())
         } else {
             devices.null()
         }
         .map_err(step(&format!("hide /{path}")))?;
         attach(cover.as_fd(), target.as_fd()).map_err(step(&format!("hide /{path}")))?;
+        if directory {
+            empty = Some(cover);
+        }
     }
     for path in READONLY {
         let Some((target, _)) = existing(root, path)? else {
@@ -226,6 +230,15 @@ fn protect(root: &OwnedFd, devices: &device::Nodes) -> Result<(), Failure> {
         attach(copy.as_fd(), target.as_fd()).map_err(step(&doing))?;
     }
     Ok(())
+}
+
+/// Another mount of `empty`, the file system with nothing in it that hides directories; the first
+/// makes it. It has to be attached by then, since older kernels copy no detached mount.
+fn one_more(empty: Option<&OwnedFd>) -> std::io::Result<OwnedFd> {
+    match empty {
+        Some(attached) => clone_tree(attached.as_fd(), "", false),
+        None => tmpfs(0o755, Some(0), INERT | MountAttrFlags::MOUNT_ATTR_RDONLY),
+    }
 }
 
 /// Opens a path below `/proc` or `/sys` if the kernel has it; whether it is a directory.

@@ -23,7 +23,6 @@ use crate::image::Digest;
 use crate::layer::{LayerStack, Target};
 use crate::plan::{RunMount, Source};
 use crate::rootfs::{Follow, RootDir, RootPath};
-use crate::store::Staging;
 
 /// What is bound.
 pub(super) struct Bind<'a> {
@@ -36,20 +35,19 @@ pub(super) struct Bind<'a> {
 }
 
 impl<'a> Bind<'a> {
-    /// Opens the source and computes its content's digest.
+    /// Finds the source and its content's digest.
     pub(super) fn prepare(
         stage: &Stage<'a>,
         mount: &RunMount,
         from: &Source,
         path: &str,
-        staging: &Staging,
     ) -> Result<Self> {
-        let origin = Origin::open(stage, from, staging)?;
+        let origin = Origin::of(stage, from)?;
         let target = mount.target.as_deref().unwrap_or_default();
-        let (tree, content) = if matches!(origin, Origin::Tree { .. }) {
+        let (tree, content) = if matches!(origin, Origin::Tree(_)) {
             (None, content::digest(stage, &origin, path, target)?)
         } else {
-            let tree = content::select(&origin, path, target)?;
+            let tree = content::select(stage, &origin, path, target)?;
             let content = content::of_selection(stage, &origin, &tree.selection)?;
             (Some(tree), content)
         };
@@ -72,7 +70,7 @@ impl<'a> Bind<'a> {
         let dir = held.scratch(&format!("bind{}", new_number(held)?));
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         match &self.origin {
-            Origin::Tree { stack, .. } => self.of_layers(stack, &dir, held),
+            Origin::Tree(tree) => self.of_layers(&tree.stack(stage)?, &dir, held),
             _ => self.of_directory(stage, &dir, held),
         }
     }
@@ -93,7 +91,7 @@ impl<'a> Bind<'a> {
     /// A directory or file of the host, shown as it is where that will do.
     fn of_directory(&self, stage: &Stage<'_>, dir: &Path, held: &mut Held) -> Result<BindSource> {
         let lower = |path: &RootPath| self.origin.attr(path);
-        let source = self.origin.source(&lower);
+        let source = self.origin.source(stage, &lower)?;
         let found = self.resolve(source.root)?;
         let hidden = match self.tree.as_ref().map(|tree| &tree.difference) {
             Some(Difference::Owners) => return self.copy(stage, &dir.join("copy"), found),
@@ -144,7 +142,7 @@ pub(super) fn copy_tree(
     fs::create_dir(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     set_mode(dir, 0o755)?;
     let lower = |path: &RootPath| origin.attr(path);
-    let source = origin.source(&lower);
+    let source = origin.source(stage, &lower)?;
     let mut target = Target::new(RootDir::open(dir)?, stage.shared.env.ids);
     let (root, options) = (RootPath::root(), CopyOptions::default());
     tree.selection

@@ -25,7 +25,7 @@ use crate::layer::record_owner;
 use crate::plan::{RunMount, RunMountKind};
 use crate::progress::Step;
 use crate::rootfs::{Follow, RootPath};
-use crate::store::{CacheAttempt, CacheMount, CacheSharing, Staging};
+use crate::store::{CacheAttempt, CacheMount, CacheSharing};
 
 /// How often a cache that others have is asked for.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -61,7 +61,7 @@ impl Directories {
 
 impl<'a> Cache<'a> {
     /// Opens what it begins with.
-    pub(super) fn prepare(stage: &Stage<'a>, mount: &RunMount, staging: &Staging) -> Result<Self> {
+    pub(super) fn prepare(stage: &Stage<'a>, mount: &RunMount) -> Result<Self> {
         let target = mount.target.clone().unwrap_or_default();
         let RunMountKind::Cache {
             id,
@@ -78,7 +78,7 @@ impl<'a> Cache<'a> {
         let seed = match from {
             None => None,
             Some(from) => {
-                let origin = Origin::open(stage, from, staging)?;
+                let origin = Origin::of(stage, from)?;
                 let content = content::digest(stage, &origin, source, &target)?;
                 let path = source.clone();
                 Some(Seed {
@@ -135,7 +135,7 @@ impl<'a> Cache<'a> {
 
     fn sow(&self, stage: &Stage<'_>, seed: &Seed<'_>, dir: &Path) -> Result<()> {
         let lower = |path: &RootPath| seed.origin.attr(path);
-        let root = seed.origin.source(&lower).root;
+        let root = seed.origin.source(stage, &lower)?.root;
         let found = root.resolve(&RootPath::new(&seed.path), Follow::Yes)?;
         if !is_directory(&found)? {
             return Err(MountError::NoDirectory {
@@ -144,11 +144,11 @@ impl<'a> Cache<'a> {
             }
             .into());
         }
-        let tree = content::select(&seed.origin, &seed.path, &self.target)?;
+        let tree = content::select(stage, &seed.origin, &seed.path, &self.target)?;
         copy_tree(stage, &seed.origin, &tree, dir)?;
         let stat = rustix::fs::fstat(&found)?;
         set_mode(dir, stat.st_mode & 0o7777)?;
-        if matches!(seed.origin, Origin::Tree { .. }) {
+        if matches!(seed.origin, Origin::Tree(_)) {
             chown(dir, Some(stat.st_uid), Some(stat.st_gid))
                 .with_context(|| format!("cannot set the owner of {}", dir.display()))?;
         }

@@ -1,7 +1,7 @@
 //! `RUN --mount`: from what the Dockerfile says to mounts of the sandbox (S9).
 //!
-//! A step's mounts go two ways. [`Mounts::prepare`] opens what they are made of and gives their
-//! part of the step's key (S13): the content of what is bound, never that of a cache, a secret or
+//! A step's mounts go two ways. [`Mounts::prepare`] finds what they are made of and gives their part
+//! of the step's key (S13): the content of what is bound, never that of a cache, a secret or
 //! an agent. Only when the step is executed does [`Mounts::hold`] make mounts of them, together
 //! with what has to live as long as the process does: locks of caches, overlays, a directory for
 //! throw-away writes, the threads that speak for an agent.
@@ -44,8 +44,6 @@ const TMPFS_MODE: u32 = 0o1777;
 /// The mounts of one step, ready to be mounted.
 pub(super) struct Mounts<'a> {
     all: Vec<Prepared<'a>>,
-    // Where overlays are mounted to be read; goes last.
-    _staging: Staging,
 }
 
 struct Prepared<'a> {
@@ -74,21 +72,20 @@ pub(super) struct Held {
 }
 
 impl<'a> Mounts<'a> {
-    /// Opens what the step's mounts are made of: waits for stages, fetches images. None if the
+    /// Finds what the step's mounts are made of: waits for stages, looks up images. None if the
     /// step has no mount.
     pub(super) fn prepare(stage: &Stage<'a>, step: &'a RunStep) -> Result<Option<Self>> {
         if step.mounts.is_empty() {
             return Ok(None);
         }
-        let staging = stage.store().staging()?;
         let mut agents = 0;
         let mut all = Vec::with_capacity(step.mounts.len());
         for mount in &step.mounts {
             let kind = match &mount.kind {
                 RunMountKind::Bind { from, source } => {
-                    Kind::Bind(Bind::prepare(stage, mount, from, source, &staging)?)
+                    Kind::Bind(Bind::prepare(stage, mount, from, source)?)
                 }
-                RunMountKind::Cache { .. } => Kind::Cache(Cache::prepare(stage, mount, &staging)?),
+                RunMountKind::Cache { .. } => Kind::Cache(Cache::prepare(stage, mount)?),
                 RunMountKind::Tmpfs { size } => Kind::Tmpfs { size: *size },
                 RunMountKind::Secret { .. } => Kind::Secret,
                 RunMountKind::Ssh { .. } => {
@@ -99,10 +96,7 @@ impl<'a> Mounts<'a> {
             };
             all.push(Prepared { mount, kind });
         }
-        Ok(Some(Self {
-            all,
-            _staging: staging,
-        }))
+        Ok(Some(Self { all }))
     }
 
     /// The mounts' part of the step's key.
@@ -204,7 +198,7 @@ fn set_default(spec: &mut RunSpec, name: &str, value: &str) {
 }
 
 /// Whether programs are shown owners that files here cannot have.
-fn is_supervised(stage: &Stage<'_>) -> bool {
+pub(super) fn is_supervised(stage: &Stage<'_>) -> bool {
     stage.shared.env.ids.is_single() && runtime::supervision().is_ok()
 }
 

@@ -55,7 +55,7 @@ fn the_bytes_do_not_depend_on_threads_or_writes() {
             let data = sample(len);
             let once = compress(kind, 1, &data, usize::MAX);
             assert_eq!(decode(&once).unwrap(), data, "{kind:?} of {len}");
-            for (threads, chunk) in [(0, 65_536), (2, 100_003), (5, 70_001)] {
+            for (threads, chunk) in [(0, 65_536), (2, 100_003), (3, 70_001), (8, 131_072)] {
                 let again = compress(kind, threads, &data, chunk);
                 assert!(again == once, "{kind:?} of {len} on {threads} threads");
             }

@@ -1,0 +1,6 @@
+ARG BASE
+FROM ${BASE}
+COPY shared /opt/shared
+COPY bye /opt/bye
+RUN cat /opt/bye/*.txt /opt/shared/*.txt >/opt/text
+CMD ["cat", "/opt/text"]

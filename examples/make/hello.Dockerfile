@@ -1,0 +1,6 @@
+ARG BASE
+FROM ${BASE}
+COPY shared /opt/shared
+COPY hello /opt/hello
+RUN cat /opt/hello/*.txt /opt/shared/*.txt >/opt/text
+CMD ["cat", "/opt/text"]
