@@ -105,11 +105,19 @@ pub(crate) fn submit(filter: &[libc::sock_filter], socket: &UnixStream) -> io::R
 pub(crate) struct Watch(Option<JoinHandle<io::Result<Option<Supervisor>>>>);
 
 impl Watch {
-    /// Waits in the background for the listener, and then answers.
-    pub fn begin(socket: UnixStream, first: Credentials, owners: Arc<Owners>) -> io::Result<Self> {
+    /// Waits in the background for the listener, and then answers. `confined`: processes cannot change
+    /// their root directory but by `chroot`.
+    pub fn begin(
+        socket: UnixStream,
+        first: Credentials,
+        owners: Arc<Owners>,
+        confined: bool,
+    ) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name("supervision".to_owned());
         let handle = thread.spawn(move || match receive(&socket)? {
-            Some(listener) => Supervisor::start(listener, OWNERS, first, owners).map(Some),
+            Some(listener) => {
+                Supervisor::start(listener, OWNERS, first, owners, confined).map(Some)
+            }
             None => Ok(None),
         })?;
         Ok(Self(Some(handle)))

@@ -286,7 +286,7 @@ impl Prepared {
         };
         if let (Some((ours, theirs)), Some((first, owners))) = (listening, &self.supervised) {
             drop(theirs);
-            let watch = Watch::begin(ours, first.clone(), Arc::clone(owners));
+            let watch = Watch::begin(ours, first.clone(), Arc::clone(owners), self.job.seccomp);
             child.watch = Some(watch.map_err(init_error("start a thread to supervise it"))?);
         }
         self.converse(child, own_pids, listener)

@@ -53,6 +53,7 @@ pub enum Call {
     Flistxattr,
     Listxattrat,
     Getsockopt,
+    Chroot,
 }
 
 /// How an architecture lays out what calls read and write.
@@ -203,6 +204,7 @@ fn plain(name: &str) -> Option<Call> {
         "flistxattr" => C::Flistxattr,
         "listxattrat" => C::Listxattrat,
         "getsockopt" => C::Getsockopt,
+        "chroot" => C::Chroot,
         _ => return None,
     })
 }

@@ -21,6 +21,8 @@ pub enum Class {
     Attributes,
     /// Asking who is at the other end of a socket.
     Peer,
+    /// Changing the root directory, after which paths mean something else.
+    Root,
 }
 
 /// Everything about ids and owners: for a user namespace with one id.
@@ -33,6 +35,7 @@ pub const OWNERS: &[Class] = &[
     Class::Exec,
     Class::Attributes,
     Class::Peer,
+    Class::Root,
 ];
 
 const O_CREAT: u32 = 0o100;
@@ -64,6 +67,7 @@ impl Class {
             Self::Exec => "execve execveat",
             Self::Attributes => "listxattr llistxattr flistxattr listxattrat",
             Self::Peer => "getsockopt",
+            Self::Root => "chroot",
         }
     }
 

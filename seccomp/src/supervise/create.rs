@@ -185,6 +185,7 @@ pub fn symlink(tracee: &Tracee<'_>, call: Call) -> Answered {
         return KERNEL;
     }
     let (target, name) = (tracee.path(0)?, name(&place)?);
+    tracee.still_there()?;
     symlinkat(&target[..], &place.dir, &name)?;
     settle(tracee, &place, &name, record)
 }

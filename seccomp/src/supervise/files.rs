@@ -56,6 +56,7 @@ fn give(
     if is_proc(file)? {
         return Err(Errno::PERM);
     }
+    tracee.still_there()?;
     let old = tracee.owners().get(file)?;
     let disk = Metadata::open(file)?.owner();
     let was = old.map_or(disk, |record| (record.uid, record.gid));

@@ -63,8 +63,8 @@ mod tracee;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -99,6 +99,10 @@ struct Shared {
     identities: Identities,
     owners: Arc<Owners>,
     stopping: AtomicBool,
+    /// The root directory that processes begin with.
+    root: OnceLock<Arc<OwnedFd>>,
+    /// Whether a process may have another one.
+    moved: AtomicBool,
 }
 
 /// The threads that answer one sandbox. They end by themselves when its last process has; dropping
@@ -119,6 +123,7 @@ const REMINDER: Duration = Duration::from_millis(1);
 
 impl Supervisor {
     /// Answers the calls of `classes` that `listener` tells of, for processes that begin as `first`.
+    /// `confined`: no process can have another root directory but by `chroot`.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -127,6 +132,7 @@ impl Supervisor {
         classes: &[Class],
         first: Credentials,
         owners: Arc<Owners>,
+        confined: bool,
     ) -> io::Result<Self> {
         sys::prepare(&listener)?;
         let shared = Arc::new(Shared {
@@ -135,6 +141,8 @@ impl Supervisor {
             identities: Identities::new(first),
             owners,
             stopping: AtomicBool::new(false),
+            root: OnceLock::new(),
+            moved: AtomicBool::new(!confined),
         });
         let count = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
         let mut supervisor = Self {
@@ -171,6 +179,9 @@ impl Drop for Supervisor {
 fn serve(shared: &Shared) {
     // A file creation mask of its own; without it a file made for a process gets ours.
     let own_mask = sys::own_file_attributes();
+    if own_mask {
+        resolve::go_among_descriptors();
+    }
     loop {
         match sys::receive(&shared.listener) {
             Ok(notice) => {
@@ -204,6 +215,10 @@ fn answer(tracee: &Tracee<'_>) -> Answered {
             attributes::list(tracee, call)
         }
         C::Getsockopt => peer::credentials(tracee),
+        C::Chroot => {
+            tracee.root_changes();
+            Ok(Answer::Continue)
+        }
         _ => ids::answer(tracee, call),
     }
 }

@@ -8,9 +8,11 @@
 //!
 //! `/proc/self` itself means us here. So whatever lies in a `/proc` is left to the kernel ([`is_proc`]).
 
+use std::cell::Cell;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, readlinkat};
 use rustix::io::Errno;
@@ -51,9 +53,20 @@ impl Tracee<'_> {
 
     fn of_its_own(&self, name: &str) -> Result<OwnedFd, Errno> {
         let path = format!("/proc/{}/{name}", self.tid());
-        let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Its root directory.
+    fn root(&self) -> Result<Arc<OwnedFd>, Errno> {
+        let Some(common) = self.common_root() else {
+            return Ok(Arc::new(self.of_its_own("root")?));
+        };
+        if let Some(root) = common.get() {
+            return Ok(Arc::clone(root));
+        }
+        let root = Arc::new(self.of_its_own("root")?);
         self.still_there()?;
-        Ok(fd)
+        Ok(Arc::clone(common.get_or_init(|| root)))
     }
 
     /// The file that `path` means, relative to the descriptor `dir`; the last link is followed if
@@ -118,7 +131,7 @@ impl Tracee<'_> {
     }
 
     fn in_root(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let root = self.of_its_own("root")?;
+        let root = self.root()?;
         resolve(root.as_fd(), path, flags, ResolveFlags::IN_ROOT)
     }
 
@@ -135,7 +148,7 @@ impl Tracee<'_> {
 
     /// Where an open file is said to be, from the process's root.
     fn inside(&self, file: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
-        let top = link_of(self.of_its_own("root")?.as_fd())?;
+        let top = link_of(self.root()?.as_fd())?;
         let path = link_of(file)?;
         match top.as_slice() {
             b"/" => Ok(path),
@@ -224,8 +237,23 @@ pub fn link_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 
 /// A path by which we reach an open file of ours, a mere path included.
 pub fn own_path(fd: BorrowedFd<'_>) -> String {
-    use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+    let number = fd.as_raw_fd();
+    if AMONG_DESCRIPTORS.get() {
+        return number.to_string();
+    }
+    format!("{DESCRIPTORS}/{number}")
+}
+
+/// Makes [`own_path`] shorter for this thread, which must have a directory of its own to be in.
+pub fn go_among_descriptors() {
+    AMONG_DESCRIPTORS.set(rustix::process::chdir(DESCRIPTORS).is_ok());
+}
+
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+thread_local! {
+    /// Whether this thread's current directory is that of our descriptors.
+    static AMONG_DESCRIPTORS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether a file lies in a `/proc`.

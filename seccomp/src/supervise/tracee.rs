@@ -1,6 +1,8 @@
 //! [`Tracee`]: the thread that waits for an answer: its arguments, its memory, who it is.
 
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 
@@ -12,6 +14,8 @@ use super::sys::{self, Notice};
 
 /// The kernel takes no longer path, its end included.
 const MAX_PATH: usize = 4096;
+/// What is read of a path at first.
+const SHORT_PATH: usize = 128;
 /// Memory is mapped in pages of at least this size.
 const PAGE: u64 = 4096;
 
@@ -47,6 +51,17 @@ impl<'a> Tracee<'a> {
     /// Its number in our `/proc`.
     pub fn tid(&self) -> u32 {
         self.notice.tid
+    }
+
+    /// The root directory of all processes, while none has changed its own.
+    pub fn common_root(&self) -> Option<&OnceLock<Arc<OwnedFd>>> {
+        let common = !self.shared.moved.load(Ordering::Acquire);
+        common.then_some(&self.shared.root)
+    }
+
+    /// From now on every process is asked for its root directory.
+    pub fn root_changes(&self) {
+        self.shared.moved.store(true, Ordering::Release);
     }
 
     /// Whose files are.
@@ -99,13 +114,14 @@ impl<'a> Tracee<'a> {
         }
     }
 
-    /// Reads all of `into` from its memory.
+    /// Reads all of `into` from its memory. Whoever acts on what was read, or on what it named, makes
+    /// sure before that the process is [still there](Self::still_there).
     pub fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
         if into.is_empty() {
             return Ok(());
         }
         match sys::read_memory(self.tid(), address, into) {
-            Ok(count) if count == into.len() => self.still_there(),
+            Ok(count) if count == into.len() => Ok(()),
             Ok(_) => Err(Errno::FAULT),
             Err(errno) => Err(errno),
         }
@@ -114,20 +130,21 @@ impl<'a> Tracee<'a> {
     /// Reads a path, without its end.
     pub fn path(&self, argument: usize) -> Result<Vec<u8>, Errno> {
         let address = self.pointer(argument);
-        let mut path = vec![0; MAX_PATH];
+        let mut path = Vec::new();
         let mut length = 0;
         while length < MAX_PATH {
             let at = address.checked_add(length as u64).ok_or(Errno::FAULT)?;
-            // Not beyond the page, which may be the last: most paths are in one.
+            // Not beyond the page, which may be the last, and little at first: most paths are short.
             let rest = usize::try_from(PAGE - at % PAGE).unwrap_or(MAX_PATH);
-            let piece = &mut path[length..MAX_PATH.min(length + rest)];
+            let most = if length == 0 { SHORT_PATH } else { MAX_PATH };
+            path.resize(MAX_PATH.min(length + rest.min(most)), 0);
+            let piece = &mut path[length..];
             let count = sys::read_memory(self.tid(), at, piece).map_err(|_| Errno::FAULT)?;
             if count == 0 {
                 return Err(Errno::FAULT);
             }
             if let Some(end) = piece[..count].iter().position(|byte| *byte == 0) {
                 path.truncate(length + end);
-                self.still_there()?;
                 return Ok(path);
             }
             length += count;
