@@ -6,7 +6,7 @@ import subprocess
 
 from harness import peers
 from harness.cli import Bench
-from harness.report import Skip, expect, same
+from harness.report import expect, same
 
 APP = {"Dockerfile": "FROM busybox\nCOPY a.txt /srv/a.txt\nRUN ln -s a.txt /srv/link && rm /etc/group\n"
                      'ENV COLOUR=green\nWORKDIR /srv\nENTRYPOINT ["cat"]\nCMD ["a.txt"]\n',
