@@ -64,7 +64,7 @@ mod tracee;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -99,6 +99,9 @@ struct Shared {
     identities: Identities,
     owners: Arc<Owners>,
     stopping: AtomicBool,
+    /// Where helpers wait for [`Shared::more`].
+    idle: Mutex<()>,
+    more: Condvar,
     /// The root directory that processes begin with.
     root: OnceLock<Arc<OwnedFd>>,
     /// Whether a process may have another one.
@@ -141,6 +144,8 @@ impl Supervisor {
             identities: Identities::new(first),
             owners,
             stopping: AtomicBool::new(false),
+            idle: Mutex::new(()),
+            more: Condvar::new(),
             root: OnceLock::new(),
             moved: AtomicBool::new(!confined),
         });
@@ -149,12 +154,12 @@ impl Supervisor {
             shared,
             threads: Vec::new(),
         };
-        for _ in 0..count {
+        for number in 0..count {
             let shared = Arc::clone(&supervisor.shared);
             let thread = std::thread::Builder::new().name("supervisor".to_owned());
             supervisor
                 .threads
-                .push(thread.spawn(move || serve(&shared))?);
+                .push(thread.spawn(move || serve(&shared, number > 0))?);
         }
         Ok(supervisor)
     }
@@ -162,7 +167,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.stop();
         for thread in self.threads.drain(..) {
             // Before Linux 6.11 a thread that waits for a call is not told that nobody is left.
             while !thread.is_finished() {
@@ -175,16 +180,23 @@ impl Drop for Supervisor {
     }
 }
 
-/// One thread's life.
-fn serve(shared: &Shared) {
+/// One thread's life. The kernel wakes everybody who waits for a call, so only one does; a helper comes
+/// when one call is there and another one, too.
+fn serve(shared: &Shared, helper: bool) {
     // A file creation mask of its own; without it a file made for a process gets ours.
     let own_mask = sys::own_file_attributes();
     if own_mask {
         resolve::go_among_descriptors();
     }
     loop {
+        if helper && !sys::is_pending(&shared.listener) && !shared.wait_for_more() {
+            return;
+        }
         match sys::receive(&shared.listener) {
             Ok(notice) => {
+                if sys::is_pending(&shared.listener) {
+                    shared.more.notify_one();
+                }
                 let tracee = Tracee::new(shared, &notice, own_mask);
                 let answer = answer(&tracee);
                 sys::send(&shared.listener, notice.id, answer);
@@ -192,8 +204,28 @@ fn serve(shared: &Shared) {
             Err(Errno::INTR) if !shared.stopping.load(Ordering::Acquire) => {}
             // The process was killed between its call and our look at it, or it was the last one.
             Err(Errno::NOENT) if !sys::is_over(&shared.listener) => {}
-            Err(_) => return,
+            Err(_) => return shared.stop(),
         }
+    }
+}
+
+impl Shared {
+    /// Waits until there are more calls than one thread should answer; false at the end.
+    fn wait_for_more(&self) -> bool {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        drop(self.more.wait(idle));
+        !self.stopping.load(Ordering::Acquire)
+    }
+
+    fn stop(&self) {
+        // Under the lock, so that nobody is between looking and waiting.
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stopping.store(true, Ordering::Release);
+        drop(idle);
+        self.more.notify_all();
     }
 }
 

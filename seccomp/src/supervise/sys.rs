@@ -131,6 +131,12 @@ pub fn is_over(listener: &OwnedFd) -> bool {
         && wait[0].revents().contains(PollFlags::HUP)
 }
 
+/// Whether a call waits that nobody has received.
+pub fn is_pending(listener: &OwnedFd) -> bool {
+    let mut wait = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut wait, Some(&Timespec::default())).is_ok() && wait[0].revents().contains(PollFlags::IN)
+}
+
 /// Whether the call still waits for an answer: its process may have been killed.
 pub fn is_waiting(listener: &OwnedFd, id: u64) -> bool {
     // SAFETY: ID_VALID reads a number, which lives through the call.
