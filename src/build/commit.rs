@@ -48,7 +48,10 @@ impl Stage<'_> {
         let layer = Layer::open(&meta.id, &published.dir)?;
         Ok(BuiltLayer {
             layer: LazyLayer::made(layer),
-            origin: Origin::Step { created },
+            origin: Origin::Step {
+                created,
+                until: None,
+            },
         })
     }
 }

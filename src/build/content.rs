@@ -7,12 +7,12 @@
 
 use anyhow::Result;
 
-use super::image::BuiltLayer;
+use super::image::{BuiltAnswer, BuiltLayer};
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::image::Digest;
 use crate::rootfs::{UserError, resolve_chown};
-use crate::store::{StepRecord, Store};
+use crate::store::{ExportRecord, StepRecord, Store, StoreError};
 
 /// The digest that `compute` gives for a selection from `layers`, which `describe` tells from every
 /// other one.
@@ -23,7 +23,7 @@ pub(super) fn remembered(
     compute: impl FnOnce() -> Result<Digest>,
 ) -> Result<Digest> {
     let parse = |text: &str| text.parse().ok();
-    answer(stage.store(), "content", layers, describe, parse, compute)
+    answer(stage, "content", layers, describe, parse, compute)
 }
 
 /// Whose `owner` is, as `--chown` says it, in the root file system of the stage so far (S6).
@@ -40,14 +40,7 @@ pub(super) fn owner(stage: &Stage<'_>, owner: &str) -> Result<(u32, u32)> {
         Ok(Owner(uid, gid))
     };
     let describe = |key: &mut KeyBuilder| _ = key.field("owner", owner);
-    let found = answer(
-        stage.store(),
-        "owner",
-        layers,
-        describe,
-        Owner::parse,
-        compute,
-    )?;
+    let found = answer(stage, "owner", layers, describe, Owner::parse, compute)?;
     Ok((found.0, found.1))
 }
 
@@ -66,34 +59,103 @@ impl std::fmt::Display for Owner {
     }
 }
 
-/// The answer of the given kind that is remembered, else the one that `compute` gives.
+/// The answer of the given kind that is remembered, else the one that other machines have given, if
+/// the layers are not here, else the one that `compute` gives.
 fn answer<T: std::fmt::Display>(
-    store: &Store,
+    stage: &Stage<'_>,
     kind: &str,
     layers: &[BuiltLayer],
     describe: impl FnOnce(&mut KeyBuilder),
-    parse: impl FnOnce(&str) -> Option<T>,
+    parse: impl Fn(&str) -> Option<T>,
     compute: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let Some(top) = layers.last() else {
         return compute();
     };
-    let mut key = KeyBuilder::new(kind);
+    let mut question = KeyBuilder::new(kind);
+    describe(&mut question);
+    let mut key = question.clone();
     key.list("layer", layers.iter().map(|built| built.layer.id()));
-    describe(&mut key);
-    let key = key.finish().digest;
-    if let Some(record) = store.record(&key)?
-        && let Some((_, known)) = record.fields.iter().find(|(name, _)| name == kind)
-        && let Some(answer) = parse(known)
-    {
-        return Ok(answer);
-    }
-    let answer = compute()?;
-    let record = StepRecord {
-        layer: Some(top.layer.id().to_owned()),
-        fields: vec![(kind.to_owned(), answer.to_string())],
-        below: None,
+    let (key, store) = (key.finish().digest, stage.store());
+    let remembered = store.record(&key)?.and_then(|record| {
+        let mut fields = record.fields.iter();
+        let (_, known) = fields.find(|(name, _)| name == kind)?;
+        parse(known)
+    });
+    let is_new = remembered.is_none();
+    let answer = match remembered {
+        Some(answer) => answer,
+        None => match of_others(stage, layers, &question)?.and_then(|text| parse(&text)) {
+            Some(answer) => answer,
+            None => compute()?,
+        },
     };
-    store.put_step(&key, &record)?;
+    let value = answer.to_string();
+    if is_new {
+        let record = StepRecord {
+            layer: Some(top.layer.id().to_owned()),
+            fields: vec![(kind.to_owned(), value.clone())],
+            ..StepRecord::default()
+        };
+        store.put_step(&key, &record)?;
+    }
+    stage.shared.note_answer(BuiltAnswer {
+        layers: layers.to_vec(),
+        question,
+        value,
+    });
     Ok(answer)
+}
+
+/// What another machine has answered, if a layer would have to be fetched to find out.
+fn of_others(
+    stage: &Stage<'_>,
+    layers: &[BuiltLayer],
+    question: &KeyBuilder,
+) -> Result<Option<String>> {
+    let (env, epoch) = (stage.shared.env, stage.settings().epoch);
+    if env.cache.is_empty() || env.has_all(layers)? {
+        return Ok(None);
+    }
+    let Some(key) = answer_key(env.store, question, layers, epoch)? else {
+        return Ok(None);
+    };
+    Ok(env.cache.record(&key))
+}
+
+/// The key of an answer between machines: what was asked of layers by their diff ids. None if one is
+/// not known; `epoch` is what times were set back to where it was computed.
+///
+/// # Errors
+/// When the disk fails.
+pub fn answer_key(
+    store: &Store,
+    question: &KeyBuilder,
+    layers: &[BuiltLayer],
+    epoch: Option<i64>,
+) -> Result<Option<Digest>, StoreError> {
+    let mut key = question.clone();
+    for built in layers {
+        match diff_id(store, built, epoch)? {
+            Some(diff_id) => _ = key.field("diff id", diff_id.as_str()),
+            None => return Ok(None),
+        }
+    }
+    key.field("layers", layers.len().to_string());
+    Ok(Some(key.finish().digest))
+}
+
+/// The diff id of a layer as exporters give it, if it was made on this machine and has been exported,
+/// or came with it.
+pub(super) fn diff_id(
+    store: &Store,
+    built: &BuiltLayer,
+    epoch: Option<i64>,
+) -> Result<Option<Digest>, StoreError> {
+    if let Some(layer) = built.layer.source() {
+        return Ok(Some(layer.diff_id.clone()));
+    }
+    let variant = ExportRecord::variant(epoch);
+    let record = store.export_record(built.layer.id(), &variant)?;
+    Ok(record.map(|record| record.diff_id))
 }

@@ -10,7 +10,7 @@ use runtime::{View, Workspace};
 
 use super::image::BuiltLayer;
 use super::stage::Stage;
-use super::{content, explain};
+use super::{ahead, content, explain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::copy::{self, Chmod, CopyOptions, LooseFile};
@@ -149,7 +149,7 @@ impl<'a> Origin<'a> {
             Source::Context => return Ok(Self::Context(stage.shared.env.context)),
             Source::Files(number) => return Ok(Self::Context(stage.shared.env.named(*number)?)),
             Source::Stage(index) => {
-                let finished = stage.shared.stage(*index)?;
+                let finished = ahead::wait(stage.shared, *index, stage.layers())?;
                 let name = stage.shared.stage_name(*index);
                 (finished.layers.clone(), format!("stage {name}"))
             }

@@ -55,5 +55,7 @@ pub(super) fn keep(
         annotations: BTreeMap::new(),
         descriptor_annotations: BTreeMap::new(),
         epoch: settings.epoch,
+        stages: Vec::new(),
+        answers: Vec::new(),
     })
 }

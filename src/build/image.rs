@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::lazy::LazyLayer;
+use crate::cache::KeyBuilder;
 use crate::image::manifest::Descriptor;
 use crate::image::{Digest, History, ImageConfig, Platform};
 use crate::transfer::SourcedLayer;
@@ -29,7 +30,52 @@ pub enum Origin {
     Step {
         /// When it was made, RFC 3339.
         created: String,
+        /// For one that another machine has made: later times in it were set back to this.
+        until: Option<i64>,
     },
+}
+
+impl Origin {
+    /// When a step has made it, RFC 3339, and what times in it were set back to; none for a layer of
+    /// a base.
+    pub fn times(&self) -> Option<(&str, Option<i64>)> {
+        match self {
+            Self::Base { .. } => None,
+            Self::Files { created } => Some((created, None)),
+            Self::Step { created, until } => Some((created, *until)),
+        }
+    }
+}
+
+/// The layers of a stage, and which of them steps have made.
+#[derive(Clone, Debug)]
+pub struct BuiltStage {
+    /// The layers, lowest first.
+    pub layers: Vec<BuiltLayer>,
+    /// The steps, those of the stage it is built on among them.
+    pub steps: Vec<BuiltStep>,
+}
+
+/// A step that made a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuiltStep {
+    /// Which layer of the stage, from 0.
+    pub layer: usize,
+    /// The step's key.
+    pub key: Digest,
+    /// Whether it depends on what is below: a linked copy does not.
+    pub is_bound: bool,
+}
+
+/// Something that a build had to know of the files in layers.
+#[derive(Clone, Debug)]
+pub struct BuiltAnswer {
+    /// The layers, lowest first.
+    pub layers: Vec<BuiltLayer>,
+    /// What was asked of them; the key of the answer but for the layers.
+    pub question: KeyBuilder,
+    /// The answer.
+    pub value: String,
 }
 
 /// A layer of a stage and where it came from.
@@ -56,6 +102,10 @@ pub struct BuiltImage {
     pub descriptor_annotations: BTreeMap<String, String>,
     /// `SOURCE_DATE_EPOCH`: later times in layers are set back to it.
     pub epoch: Option<i64>,
+    /// The stages of the build; the first is the one whose image this is.
+    pub stages: Vec<BuiltStage>,
+    /// What the build had to know of files in layers.
+    pub answers: Vec<BuiltAnswer>,
 }
 
 impl BuiltImage {
@@ -75,7 +125,7 @@ pub(super) fn finish_history(config: &mut ImageConfig, layers: &[BuiltLayer], ep
     let times: Vec<&String> = layers
         .iter()
         .filter_map(|built| match &built.origin {
-            Origin::Step { created } => Some(created),
+            Origin::Step { created, .. } => Some(created),
             Origin::Base { .. } | Origin::Files { .. } => None,
         })
         .collect();

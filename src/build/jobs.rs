@@ -18,7 +18,7 @@ use super::activity::Activity;
 use super::cancel::{Cancel, Cancelled};
 
 /// How often a step is looked at in its first moments, in which most turn out to sleep or not.
-const OFTEN: Duration = Duration::from_millis(5);
+const OFTEN: Duration = Duration::from_millis(2);
 /// How long these last.
 const EARLY: Duration = Duration::from_millis(200);
 /// How often it is looked at later.
@@ -123,6 +123,11 @@ impl Jobs {
                 state = self.wait(state, Some(until - Instant::now()));
             }
         }
+    }
+
+    /// Makes ready for [`Jobs::watch`], once more if a build begins anew.
+    pub(super) fn begin(&self) {
+        self.lock().is_over = false;
     }
 
     /// Ends [`Jobs::watch`].

@@ -13,17 +13,18 @@
 //! brings what is missing, once, several at a time and shown as a step of its own, and it puts them
 //! on top of each other, for a foreign layer may have to be another one on top of other layers.
 //!
-//! Rules of the cache: a step is a hit if its own layer is here or can be had, whatever became of
-//! the layers below; those are asked for only when a later step is executed or an output needs files.
-//! A layer of a step that is not here and that nobody has is a miss: the step is executed again.
+//! Rules of the cache: a step is a hit if its own layer is here or can be had and was made on the
+//! layers, by their ids, that are below now; whether those are here matters only when a later step is
+//! executed or an output needs files. A layer of a step that is not here and that nobody has is a
+//! miss: the step is executed again, and so is what was made on its earlier result.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 
-use super::Environment;
 use super::image::BuiltLayer;
+use super::{Environment, elsewhere};
 use crate::image::Digest;
 use crate::layer::{Layer, LayerStack};
 use crate::progress::{Outcome, Step};
@@ -80,6 +81,11 @@ impl LazyLayer {
         &self.0.id
     }
 
+    /// Whether it is here and was looked at.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.opened.get().is_some()
+    }
+
     /// What is known of a layer that a step of this store did not make.
     pub fn source(&self) -> Option<&SourcedLayer> {
         match &self.0.place {
@@ -123,10 +129,7 @@ impl Environment<'_> {
     /// # Errors
     /// When one cannot be had, unpacked or opened; [`super::Cancelled`] when the build was ended.
     pub fn stack(&self, layers: &[BuiltLayer]) -> Result<LayerStack> {
-        if layers
-            .iter()
-            .all(|built| built.layer.0.opened.get().is_some())
-        {
+        if layers.iter().all(|built| built.layer.is_open()) {
             return Ok(opened(layers));
         }
         self.bring(layers)?;
@@ -154,6 +157,18 @@ impl Environment<'_> {
         Ok(below)
     }
 
+    /// Whether all of the layers are here.
+    pub(super) fn has_all(&self, layers: &[BuiltLayer]) -> Result<bool> {
+        for built in layers {
+            if let Place::Sourced(layer) = &built.layer.0.place
+                && self.store.layer_by_diff_id(&layer.diff_id)?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Brings and unpacks the layers that are not here.
     fn bring(&self, layers: &[BuiltLayer]) -> Result<()> {
         let mut missing = Vec::new();
@@ -168,8 +183,13 @@ impl Environment<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        self.shown(&label(&missing), |tell| {
+        let brought = self.shown(&label(&missing), |tell| {
             self.with_bringer(tell, |bringer| bringer.layers(&missing, self.ids))
+        });
+        brought.map_err(|error| {
+            elsewhere::explained(layers, error, |layer| {
+                self.with_bringer(&|_| {}, |bringer| bringer.layer(layer, self.ids))
+            })
         })
     }
 

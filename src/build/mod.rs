@@ -12,7 +12,9 @@
 //! * `mounts`: what a RUN mounts
 //! * `explain`: which steps were found in the cache, and why the others were not
 //! * `lazy`: layers that are brought when their files are needed
+//! * `elsewhere`: results of steps that other machines have made
 //! * `jobs`, `activity`: how much is done at a time, and which steps only sleep
+//! * `ahead`: layers that come while a stage waits for another one
 //! * `inflight`: equal steps are executed once
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
@@ -23,12 +25,14 @@
 
 mod activity;
 mod add;
+mod ahead;
 mod bases;
 mod cancel;
 mod commit;
 mod content;
 mod contexts;
 mod copy;
+mod elsewhere;
 mod error;
 mod explain;
 mod failed;
@@ -47,15 +51,18 @@ mod workdir;
 
 pub use bases::SeenBases;
 pub use cancel::{Cancel, Cancelled, Why};
+pub use content::answer_key;
 pub use contexts::NamedFiles;
+pub use elsewhere::Lost;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use explain::StepLog;
 pub use fetched::Fetching;
-pub use image::{BuiltImage, BuiltLayer, Origin};
+pub use image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Origin};
 pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
+pub use stage::rfc3339;
 pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
@@ -65,6 +72,7 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::image::Platform;
 use crate::progress::Progress;
+use crate::remote_cache::CacheSources;
 use crate::store::Store;
 use crate::transfer::{Bringing, Remote};
 
@@ -76,6 +84,8 @@ pub struct Environment<'a> {
     pub remote: &'a dyn Remote,
     /// What of these images is being brought.
     pub bringing: &'a Bringing,
+    /// Where results of steps may be had that the store does not have.
+    pub cache: &'a CacheSources<'a>,
     /// How ADD reaches the network.
     pub fetching: &'a Fetching<'a>,
     /// Which ids the disk can hold.
@@ -147,6 +157,8 @@ pub struct Settings {
     pub annotations: BTreeMap<String, String>,
     /// Annotations of what points to the manifest.
     pub descriptor_annotations: BTreeMap<String, String>,
+    /// Leave the keys of the image's layers in its configuration.
+    pub inline_cache: bool,
     /// `SOURCE_DATE_EPOCH`, seconds.
     pub epoch: Option<i64>,
 }

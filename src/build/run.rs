@@ -8,7 +8,6 @@ use anyhow::{Context as _, Result};
 use runtime::{Capabilities, Exit, Mount, Network, RunSpec, Workspace};
 
 use super::image::BuiltLayer;
-use super::jobs::Permit;
 use super::mounts::Mounts;
 use super::stage::Stage;
 use super::{Ended, RunFailed, Settings, workdir};
@@ -76,8 +75,6 @@ fn execute(
     };
     let staging = stage.store().staging()?;
     let stack = stage.stack()?;
-    // Last of all that is waited for: nobody waits for anything else with a permit in hand.
-    let permit = stage.permit()?;
     let points = &stage.shared.points;
     let workspace = Workspace::for_step(&stack.lowers(), staging.path(), &spec, points)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
@@ -89,7 +86,7 @@ fn execute(
     };
     spec.owners.clone_from(&owners);
     let attributes = workdir::ensure(stage, &stack, root, &spec)?;
-    let ran = run(stage, step, &workspace, spec, (shown, &permit));
+    let ran = run(stage, step, &workspace, spec, shown);
     drop(held);
     if let Err(mut error) = ran {
         let cancelled = stage.shared.env.cancel.why().is_some();
@@ -182,11 +179,13 @@ fn run(
     step: &RunStep,
     workspace: &Workspace,
     spec: RunSpec,
-    (shown, permit): (&Step, &Permit<'_>),
+    shown: &Step,
 ) -> Result<()> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe for the step's output")?;
     let stdout = OwnedFd::from(writer);
     let stderr = stdout.try_clone()?;
+    // Last of all that is waited for: nobody waits for anything else with a permit in hand.
+    let permit = stage.permit()?;
     let child = runtime::spawn(workspace, spec, stdout, stderr).map_err(|e| not_run(step, e))?;
     if let Some(pid) = child.pid() {
         permit.is_for(pid);

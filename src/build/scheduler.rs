@@ -7,13 +7,15 @@ use anyhow::{Context as _, Result, anyhow};
 use runtime::MountPoints;
 
 use super::Environment;
+use super::ahead::Executing;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
-use super::image::{BuiltImage, BuiltLayer, finish_history};
+use super::elsewhere::Lost;
+use super::image::{BuiltAnswer, BuiltImage, BuiltStage, finish_history};
 use super::inflight::InFlight;
 use super::jobs::Jobs;
 use super::slot::{Abandoned, Slot};
-use super::stage::{self, Finished};
+use super::stage::{self, Finished, Made};
 use super::{StepFailed, supported};
 use crate::cache::FileDigests;
 use crate::image::Digest;
@@ -31,9 +33,12 @@ pub(super) struct Shared<'a> {
     pub(super) files: FileDigests,
     /// The mount points that stages lack.
     pub(super) points: MountPoints,
-    /// The steps so far, by key and whether earlier builds count.
-    pub(super) steps: InFlight<(Digest, bool), BuiltLayer>,
+    /// The steps so far, by key, whether earlier builds count, and what they are made on.
+    pub(super) steps: InFlight<(Digest, bool, Vec<String>), Made>,
+    /// Whether any step was executed.
+    pub(super) executing: Executing,
     slots: Mutex<BTreeMap<usize, Arc<Slot<Finished>>>>,
+    answers: Mutex<Vec<BuiltAnswer>>,
 }
 
 impl Shared<'_> {
@@ -60,6 +65,11 @@ impl Shared<'_> {
             Err(_) => slot.abandon(),
         }
         built
+    }
+
+    /// Whether the result of another stage is there already, or will never be.
+    pub(super) fn is_finished(&self, index: usize) -> bool {
+        self.lock().get(&index).is_some_and(|slot| slot.is_set())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Slot<Finished>>>> {
@@ -89,7 +99,9 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
         points: MountPoints::new(aside.path().join("points")),
         steps: InFlight::default(),
+        executing: Executing::default(),
         slots: Mutex::new(slots),
+        answers: Mutex::default(),
     };
     if let Some(agree) = env.before_steps {
         fetch_bases(&shared)?;
@@ -97,6 +109,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
     }
     let first_failure = Mutex::new(None);
     std::thread::scope(|scope| {
+        env.jobs.begin();
         let _end = EndOfWatch(env.jobs);
         // One stage has nobody to give way to.
         if plan.stages().len() > 1 {
@@ -122,7 +135,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         .unwrap_or_else(PoisonError::into_inner)
     {
         Some(error) => Err(error),
-        None => Ok(result(env, shared.stage(plan.target())?)),
+        None => result(&shared),
     }
 }
 
@@ -139,9 +152,13 @@ fn run_stages(shared: &Shared<'_>, first_failure: &Mutex<Option<anyhow::Error>>)
                         // Whoever failed first is about to cancel the rest; before that, its own
                         // failure must not look like one that comes from a cancelled build.
                         let is_cause = !is_abandoned(&error);
+                        // The build begins anew, and finds what the others are about to finish.
+                        let is_lost = Lost::in_error(&error).is_some();
                         note_failure(first_failure, error);
-                        if is_cause {
+                        if is_cause && !is_lost {
                             env.cancel.cancel(Why::Failure);
+                        }
+                        if is_cause {
                             shared.abandon_all();
                         }
                     }
@@ -206,10 +223,39 @@ fn fetch_bases(shared: &Shared<'_>) -> Result<()> {
 }
 
 impl Shared<'_> {
+    /// Notes what had to be known of files in layers.
+    pub(super) fn note_answer(&self, answer: BuiltAnswer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push(answer);
+    }
+
     /// What people call the stage at `index`.
     pub(super) fn stage_name(&self, index: usize) -> String {
         let name = self.plan.stage(index).and_then(|stage| stage.name.clone());
         name.unwrap_or_else(|| index.to_string())
+    }
+
+    /// Every stage that was built, the target first.
+    fn stages(&self) -> Result<Vec<BuiltStage>> {
+        let target = self.plan.target();
+        let slots: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(index, slot)| (*index, Arc::clone(slot)))
+            .collect();
+        let mut stages = Vec::new();
+        for (index, slot) in slots {
+            let finished = slot.wait()?;
+            let stage = BuiltStage {
+                layers: finished.layers.clone(),
+                steps: finished.steps.clone(),
+            };
+            match index == target {
+                true => stages.insert(0, stage),
+                false => stages.push(stage),
+            }
+        }
+        Ok(stages)
     }
 
     fn done(&self, index: usize, finished: Finished) {
@@ -252,7 +298,8 @@ fn note_failure(first: &Mutex<Option<anyhow::Error>>, error: anyhow::Error) {
     }
 }
 
-fn result(env: &Environment<'_>, target: Finished) -> BuiltImage {
+fn result(shared: &Shared<'_>) -> Result<BuiltImage> {
+    let (env, target) = (shared.env, shared.stage(shared.plan.target())?);
     let mut state = target.state.clone();
     state.apply_labels(&env.settings.labels);
     let mut config = state.into_config();
@@ -263,12 +310,20 @@ fn result(env: &Environment<'_>, target: Finished) -> BuiltImage {
         let created = descriptor_annotations.entry(CREATED_ANNOTATION.into());
         created.or_insert(epoch);
     }
-    BuiltImage {
+    let answers = std::mem::take(
+        &mut *shared
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
+    Ok(BuiltImage {
         config,
         layers: target.layers.clone(),
         platform: env.settings.platform.clone(),
         annotations: env.settings.annotations.clone(),
         descriptor_annotations,
         epoch: env.settings.epoch,
-    }
+        stages: shared.stages()?,
+        answers,
+    })
 }

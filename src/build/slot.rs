@@ -44,6 +44,11 @@ impl<T: Clone> Slot<T> {
         self.changed.notify_all();
     }
 
+    /// Whether nobody who asks now has to wait.
+    pub fn is_set(&self) -> bool {
+        !matches!(*self.lock(), State::Pending)
+    }
+
     /// The value, as soon as it is there.
     ///
     /// # Errors

@@ -7,13 +7,13 @@ use runtime::View;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::image::{BuiltLayer, Origin};
+use super::image::{BuiltLayer, BuiltStep, Origin};
 use super::inflight::Turn;
 use super::jobs::Permit;
 use super::lazy::LazyLayer;
 use super::scheduler::Shared;
 use super::slot::Abandoned;
-use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
+use super::{Settings, StepFailed, add, copy, elsewhere, explain, run, supported, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
@@ -21,7 +21,7 @@ use crate::layer::LayerStack;
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
-use crate::store::{Staging, StepRecord, Store};
+use crate::store::{Staging, StepElsewhere, StepRecord, Store};
 
 /// The field of a key that stands for what is below; a linked copy has none.
 const BELOW: &str = "base";
@@ -35,6 +35,9 @@ pub(super) type Finished = Arc<StageResult>;
 pub(super) struct StageResult {
     pub(super) state: StageState,
     pub(super) layers: Vec<BuiltLayer>,
+    pub(super) steps: Vec<BuiltStep>,
+    /// Whether a step was executed by this build.
+    pub(super) executed: bool,
     /// Stands for everything below the next step in that step's key.
     pub(super) chain: Digest,
 }
@@ -140,6 +143,8 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
                     layers: parent.layers.clone(),
+                    steps: parent.steps.clone(),
+                    executed: parent.executed,
                     chain: parent.chain.clone(),
                 }
             }
@@ -152,6 +157,8 @@ impl<'a> Stage<'a> {
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
                     layers: base.layers.clone(),
+                    steps: Vec::new(),
+                    executed: false,
                     chain: base.digest.clone(),
                 }
             }
@@ -181,7 +188,7 @@ impl<'a> Stage<'a> {
         let mut begun = Self::new(shared, stage, result);
         copy::whole(&mut begun, name, number)?;
         for layer in &mut begun.result.layers {
-            if let Origin::Step { created } = &layer.origin {
+            if let Origin::Step { created, .. } = &layer.origin {
                 let created = created.clone();
                 layer.origin = Origin::Files { created };
             }
@@ -195,6 +202,8 @@ impl StageResult {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
             layers: Vec::new(),
+            steps: Vec::new(),
+            executed: false,
             chain: Digest::of(b"scratch"),
         }
     }
@@ -282,8 +291,8 @@ impl<'a> Stage<'a> {
 
     /// Finds the layer under `key` or has it made, and puts it on the stage.
     ///
-    /// In this order: an equal step of this build, which is waited for; an earlier build's result;
-    /// `execute`.
+    /// In this order: an equal step of this build, which is waited for; an earlier build's result, of
+    /// this store or another machine; `execute`.
     pub(super) fn layer_step(
         &mut self,
         name: &str,
@@ -292,18 +301,24 @@ impl<'a> Stage<'a> {
     ) -> Result<()> {
         self.shared.env.cancel.check()?;
         let mut shown = self.shared.env.progress.start(name);
-        let turn = self.shared.steps.turn((key.digest.clone(), self.no_cache));
+        // With one key they are equal only on the same layers: one of two stages may be built anew.
+        let below = match is_bound(&key) {
+            true => self.below(),
+            false => Vec::new(),
+        };
+        let step = (key.digest.clone(), self.no_cache, below);
+        let turn = self.shared.steps.turn(step);
         let found = match turn {
             Turn::Theirs(slot) => slot
                 .wait()
                 .inspect(|_| self.log_hit(name, &key))
-                .map(|built| (built.on_others(), Outcome::Cached))
+                .map(|made| (made.on_others(), Outcome::Cached))
                 .map_err(Into::into),
             Turn::Mine(duty) => self
                 .make(name, &key, &mut shown, execute)
-                .inspect(|(built, _)| duty.fulfil(built.clone())),
+                .inspect(|(made, _)| duty.fulfil(made.clone())),
         };
-        let (built, outcome) = match found {
+        let (made, outcome) = match found {
             Ok(found) => found,
             Err(error) => {
                 let cancelled = self.shared.env.cancel.why().is_some() || error.is::<Abandoned>();
@@ -316,7 +331,18 @@ impl<'a> Stage<'a> {
             }
         };
         shown.finish(outcome);
-        self.result.layers.push(built);
+        if let Some(below) = made.below {
+            let is_base = |built: &BuiltLayer| matches!(built.origin, Origin::Base { .. });
+            self.result.layers.retain(is_base);
+            self.result.layers.extend(below);
+        }
+        self.result.executed |= made.executed;
+        self.result.steps.push(BuiltStep {
+            layer: self.result.layers.len(),
+            key: key.digest.clone(),
+            is_bound: is_bound(&key),
+        });
+        self.result.layers.push(made.layer);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
     }
@@ -328,26 +354,41 @@ impl<'a> Stage<'a> {
         key: &StepKey,
         shown: &mut Step,
         execute: impl FnOnce(&Self, &Step) -> Result<BuiltLayer>,
-    ) -> Result<(BuiltLayer, Outcome)> {
+    ) -> Result<(Made, Outcome)> {
         if let Some(found) = self.cached(key)? {
             self.log_hit(name, key);
             return Ok((found, Outcome::Cached));
         }
         shown.missed(self.log_miss(name, key)?);
+        self.shared.executing.begins();
         let built = execute(self, shown)?;
         let built = self.remember(key, built)?;
         self.log_done();
-        Ok((built, Outcome::Done))
+        let made = Made {
+            layer: built,
+            below: None,
+            executed: true,
+        };
+        Ok((made, Outcome::Done))
     }
 
     /// What an earlier build made under `key`. The layers below it need not be here.
-    fn cached(&self, key: &StepKey) -> Result<Option<BuiltLayer>> {
+    fn cached(&self, key: &StepKey) -> Result<Option<Made>> {
         if self.no_cache {
             return Ok(None);
         }
-        match self.store().record(&key.digest)? {
-            Some(record) if self.serves(key, &record) => self.built(&record),
-            _ => Ok(None),
+        let record = self.store().record(&key.digest)?;
+        let found = match &record {
+            Some(record) if self.serves(key, record) => self.built(key, record)?,
+            _ => None,
+        };
+        match found {
+            None => elsewhere::found(self, key),
+            Some(layer) => Ok(Some(Made {
+                layer,
+                below: None,
+                executed: false,
+            })),
         }
     }
 
@@ -355,22 +396,30 @@ impl<'a> Stage<'a> {
     /// that is run again may give something else, and what was made on its earlier result belongs to
     /// that: together they would be what no run of the Dockerfile has ever given.
     fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
-        let is_bound = key.fields.iter().any(|(name, _)| name == BELOW);
-        !is_bound
+        !is_bound(key)
             || record
                 .below
                 .as_ref()
                 .is_none_or(|below| *below == self.below())
     }
 
+    /// Whether this build has executed a step of the stage.
+    pub(super) fn has_executed(&self) -> bool {
+        self.result.executed
+    }
+
     /// The layers of steps so far.
-    fn below(&self) -> Vec<String> {
+    pub(super) fn below(&self) -> Vec<String> {
         let layers = self.result.layers.iter();
         let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         steps.map(|built| built.layer.id().to_owned()).collect()
     }
 
-    fn built(&self, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+    /// What this store has of a step.
+    fn built(&self, key: &StepKey, record: &StepRecord) -> Result<Option<BuiltLayer>> {
+        if let Some(known) = &record.elsewhere {
+            return elsewhere::recorded(self, key, known.clone());
+        }
         let Some(id) = &record.layer else {
             return Ok(None);
         };
@@ -382,6 +431,7 @@ impl<'a> Stage<'a> {
         };
         let origin = Origin::Step {
             created: created.clone(),
+            until: None,
         };
         Ok(Some(BuiltLayer {
             layer: LazyLayer::stored(&found),
@@ -396,6 +446,7 @@ impl<'a> Stage<'a> {
             layer: Some(built.layer.id().to_owned()),
             fields: key.fields.clone(),
             below: Some(self.below()),
+            elsewhere: None,
         };
         if !self.no_cache {
             let serves = |theirs: &StepRecord| self.serves(key, theirs);
@@ -403,7 +454,7 @@ impl<'a> Stage<'a> {
             let Some(theirs) = theirs else {
                 return Ok(built);
             };
-            if let Some(theirs) = self.built(&theirs)? {
+            if let Some(theirs) = self.built(key, &theirs)? {
                 return Ok(theirs);
             }
         }
@@ -411,11 +462,72 @@ impl<'a> Stage<'a> {
         Ok(built)
     }
 
+    /// Remembers that another machine has made the layer of the step of `key`, and on which layers.
+    pub(super) fn remember_elsewhere(
+        &self,
+        key: &StepKey,
+        layer: String,
+        below: Option<&[BuiltLayer]>,
+        elsewhere: StepElsewhere,
+    ) -> Result<()> {
+        let below = match below {
+            Some(layers) => layers
+                .iter()
+                .map(|built| built.layer.id().to_owned())
+                .collect(),
+            None => self.below(),
+        };
+        let record = StepRecord {
+            layer: Some(layer),
+            fields: key.fields.clone(),
+            below: Some(below),
+            elsewhere: Some(elsewhere),
+        };
+        Ok(self.store().put_step(&key.digest, &record)?)
+    }
+
     /// The stage so far, to read from. `staging` lends a directory for the mount.
     pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
         let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
         Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
+}
+
+/// The layer of a step.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) layer: BuiltLayer,
+    /// The layers of earlier steps that it was made on, if these are not the ones that the stage had
+    /// so far: they take their place.
+    pub(super) below: Option<Vec<BuiltLayer>>,
+    /// Whether it was executed by this build.
+    executed: bool,
+}
+
+impl Made {
+    /// Something that another machine has made.
+    pub(super) fn elsewhere(layer: BuiltLayer, below: Option<Vec<BuiltLayer>>) -> Self {
+        Self {
+            layer,
+            below,
+            executed: false,
+        }
+    }
+
+    /// The same for another stage.
+    fn on_others(&self) -> Self {
+        let below = self.below.as_ref();
+        Self {
+            layer: self.layer.on_others(),
+            below: below.map(|all| all.iter().map(BuiltLayer::on_others).collect()),
+            executed: self.executed,
+        }
+    }
+}
+
+/// Whether the step of `key` depends on what is below.
+pub(super) fn is_bound(key: &StepKey) -> bool {
+    key.fields.iter().any(|(name, _)| name == BELOW)
 }
 
 /// What stands for a stage after a step: a linked copy's key says nothing of what is below it.
@@ -445,7 +557,7 @@ pub(super) fn unix_now() -> i64 {
 }
 
 /// Seconds since 1970 as RFC 3339; none for a time that has no such form.
-pub(super) fn rfc3339(seconds: i64) -> Option<String> {
+pub fn rfc3339(seconds: i64) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()?
         .format(&Rfc3339)

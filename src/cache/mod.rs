@@ -29,6 +29,7 @@ pub struct StepKey {
 }
 
 /// Collects the fields of a key.
+#[derive(Clone, Debug)]
 pub struct KeyBuilder {
     hasher: Sha256,
     fields: Vec<(String, String)>,

@@ -17,10 +17,10 @@ use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
 use super::shown::Shown;
 use super::upkeep::{self, AtTheEnd};
-use super::{App, annotation, call, granted, kept, metadata, named, signals, values};
+use super::{App, annotation, call, granted, kept, metadata, named, shared_cache, signals, values};
 use crate::build::{
-    self, Cancel, Environment, Fetching, Jobs, NamedFiles, Secret, SeenBases, Settings, StepLog,
-    Why,
+    self, BuiltImage, Cancel, Environment, Fetching, Jobs, Lost, NamedFiles, Secret, SeenBases,
+    Settings, StepLog, Why,
 };
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
@@ -142,11 +142,14 @@ fn build(
     };
     let is_fatal = checks.agree(&mut told.warnings)?;
     let agree = || checks.agree(&mut Vec::new()).map(drop);
+    let warn = |text: &str| progress.warn(text);
+    let cache = shared_cache::sources(args, &registries, &settings.platform, &warn);
     let steps = step_log(args, &source, store.id_map());
     let env = Environment {
         store: &store,
         remote: &registries,
         bringing: &Bringing::default(),
+        cache: &cache,
         jobs: &Jobs::new(jobs(args)),
         fetching: &fetching,
         ids: &entered.ids,
@@ -159,25 +162,27 @@ fn build(
         before_steps: is_fatal.then_some(&agree),
         settings,
     };
-    let built = build::build(&env, &plan);
+    let made = make(&env, args, &plan, &outputs);
     told.steps = steps.steps();
     // How the build ended is the news, and nothing that is built depends on this.
-    if let Err(error) = steps.save(&store, built.is_ok()) {
+    if let Err(error) = steps.save(&store, made.is_ok()) {
         progress.warn(&format!(
             "the next build's steps cannot be explained: {error}"
         ));
     }
     checks.tell(&mut told.warnings)?;
-    let image = match built {
-        Ok(image) => image,
+    cache.close();
+    let (image, delivered) = match made {
+        Ok(made) => made,
         Err(error) => {
             let help = kept::keep(&env, &error, app.root.as_deref());
             return Err(Diagnostics::at_step(&source, error, help.as_deref()));
         }
     };
-    let delivered = deliver::deliver(&env, args, &outputs, &image)?;
+    let left = shared_cache::leave(&env, args, &registries, &image, &delivered.pushed);
     store.settle()?;
     cancel.check()?;
+    left?;
     if let Some(depfile) = &mut depfile {
         depfile.add_files(named::layout_files(&args.build_contexts));
         depfile.add_inputs(&context);
@@ -188,6 +193,29 @@ fn build(
     }
     write_files(args, &delivered, told, depfile, shown)?;
     tell(args, &delivered, shown, out)
+}
+
+/// Builds and writes every output; anew, without them, when results of earlier builds that were
+/// found elsewhere turn out not to be had.
+fn make(
+    env: &Environment<'_>,
+    args: &BuildArgs,
+    plan: &Plan,
+    outputs: &[OutputSpec],
+) -> Result<(BuiltImage, Delivered)> {
+    loop {
+        let made = build::build(env, plan).and_then(|image| {
+            let delivered = deliver::deliver(env, args, outputs, &image)
+                .map_err(|error| env.explained(&image, error))?;
+            Ok((image, delivered))
+        });
+        match made {
+            Err(error) if Lost::in_error(&error).is_some_and(|lost| lost.refuse(env)) => {
+                env.steps.begin_anew();
+            }
+            made => return made,
+        }
+    }
 }
 
 /// Writes the metadata file, the id file, and after all others the rule for make.
@@ -359,6 +387,7 @@ fn settings(
         annotations: annotations.manifest,
         descriptor_annotations: annotations.descriptor,
         hostname: values::hostname(build_args)?,
+        inline_cache: shared_cache::is_inline(args),
         epoch: epoch(build_args)?,
     })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::annotation::AnnotationSpec;
+use super::cache_spec::{CacheFrom, CacheTo};
 use super::call::Call;
 use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
@@ -57,6 +58,19 @@ pub struct BuildArgs {
     /// Execute every step of these stages; may be repeated
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+
+    /// Where results of steps may be had that the store does not have, asked in this order:
+    /// type=registry,ref=NAME or NAME alone, for a repository that --cache-to has filled or an image
+    /// with an inline cache; type=local,src=DIR; may be repeated
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub cache_from: Vec<CacheFrom>,
+
+    /// Where the results of this build's steps are left for other machines:
+    /// type=registry,ref=NAME or type=local,dest=DIR, with [,mode=min|max]
+    /// [,compression=gzip|zstd|uncompressed][,compression-level=N][,ignore-error=true]; type=inline
+    /// for the keys of the image's layers in the image; may be repeated
+    #[arg(long = "cache-to", value_name = "SPEC")]
+    pub cache_to: Vec<CacheTo>,
 
     /// Ask the registry for base images even if the store has them
     #[arg(long)]

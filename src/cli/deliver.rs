@@ -28,6 +28,8 @@ pub(super) struct Delivered {
     pub(super) config: Option<Descriptor>,
     /// The names it went under.
     pub(super) names: Vec<Reference>,
+    /// Those of them under which it was pushed.
+    pub(super) pushed: Vec<Reference>,
 }
 
 /// The outputs that the flags ask for: `-o`, then `--push` and `--load`; the store if none.
@@ -120,6 +122,7 @@ pub(super) fn deliver(
         manifest: None,
         config: None,
         names: Vec::new(),
+        pushed: Vec::new(),
     };
     for output in outputs {
         env.cancel.check()?;
@@ -134,6 +137,9 @@ pub(super) fn deliver(
         delivered.id = Some(assembled.id);
         delivered.manifest = Some(assembled.descriptor);
         delivered.config = Some(assembled.config);
+        if output.push {
+            delivered.pushed.extend(names.iter().cloned());
+        }
         delivered.names.extend(names);
     }
     if delivered.id.is_none() && (args.quiet || args.iidfile.is_some()) {
@@ -193,12 +199,14 @@ fn keep(
 ) -> Result<()> {
     let mut local = Vec::new();
     for layer in image.sourced() {
-        if env.store.has_blob(&layer.blob.digest) {
+        let blob = &layer.blob.digest;
+        // What an image is called is no better source than one that is remembered.
+        if env.store.has_blob(blob) || !env.store.blob_sources(blob)?.is_empty() {
             continue;
         }
         let repositories: Vec<&Reference> = layer.repositories().collect();
         for name in repositories.iter().rev() {
-            env.store.add_blob_source(&layer.blob.digest, name)?;
+            env.store.add_blob_source(blob, name)?;
         }
         if repositories.is_empty() {
             local.push(layer);

@@ -3,6 +3,7 @@
 mod annotation;
 mod build;
 mod build_args;
+mod cache_spec;
 mod call;
 mod check;
 mod checks;
@@ -32,6 +33,7 @@ mod report;
 mod rmi;
 mod run;
 mod save;
+mod shared_cache;
 mod shown;
 mod signals;
 mod table;

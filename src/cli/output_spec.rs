@@ -58,33 +58,14 @@ impl OutputSpec {
             "push" => self.push = boolean(key, value)?,
             "tar" => self.tar = boolean(key, value)?,
             "compression" => self.compression = Some(compression(value)?),
-            "compression-level" => self.set_level(value)?,
+            "compression-level" => {
+                self.compression = Some(with_level(self.compression, value)?);
+            }
             _ => {
                 return Err(format!(
                     "{key:?} is not supported; known are type, dest, name, push, tar, compression, compression-level"
                 ));
             }
-        }
-        Ok(())
-    }
-
-    fn set_level(&mut self, value: &str) -> Result<(), String> {
-        let wrong = || format!("compression-level={value} is out of range");
-        let number: i32 = value.parse().map_err(|_| wrong())?;
-        match &mut self.compression {
-            Some(Compression::Zstd { level }) if (1..=22).contains(&number) => *level = number,
-            Some(Compression::Gzip { level }) if (0..=9).contains(&number) => {
-                *level = number.unsigned_abs();
-            }
-            None if (0..=9).contains(&number) => {
-                self.compression = Some(Compression::Gzip {
-                    level: number.unsigned_abs(),
-                });
-            }
-            Some(Compression::Uncompressed) => {
-                return Err("compression-level goes with gzip or zstd".into());
-            }
-            _ => return Err(wrong()),
         }
         Ok(())
     }
@@ -119,8 +100,28 @@ impl OutputSpec {
     }
 }
 
+/// The compression with the level that `value` names; gzip if none was named before.
+pub(super) fn with_level(
+    compression: Option<Compression>,
+    value: &str,
+) -> Result<Compression, String> {
+    let wrong = || format!("compression-level={value} is out of range");
+    let number: i32 = value.parse().map_err(|_| wrong())?;
+    match compression {
+        Some(Compression::Zstd { .. }) if (1..=22).contains(&number) => {
+            Ok(Compression::Zstd { level: number })
+        }
+        Some(Compression::Gzip { .. }) | None if (0..=9).contains(&number) => {
+            let level = number.unsigned_abs();
+            Ok(Compression::Gzip { level })
+        }
+        Some(Compression::Uncompressed) => Err("compression-level goes with gzip or zstd".into()),
+        _ => Err(wrong()),
+    }
+}
+
 /// How layers are compressed, by name.
-fn compression(value: &str) -> Result<Compression, String> {
+pub(super) fn compression(value: &str) -> Result<Compression, String> {
     match value {
         "gzip" => Ok(Compression::Gzip { level: 6 }),
         "zstd" => Ok(Compression::Zstd { level: 3 }),
@@ -131,7 +132,7 @@ fn compression(value: &str) -> Result<Compression, String> {
     }
 }
 
-fn boolean(key: &str, value: &str) -> Result<bool, String> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" | "" => Ok(true),
         "false" | "0" => Ok(false),
@@ -187,7 +188,7 @@ impl FromStr for OutputSpec {
 }
 
 /// Splits `key=value,"key=va,lue"` as CSV: a field in double quotes may hold commas.
-fn split_fields(text: &str) -> Result<Vec<(String, String)>, String> {
+pub(super) fn split_fields(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut fields = vec![String::new()];
     let mut quoted = false;
     for c in text.chars() {

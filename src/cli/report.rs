@@ -20,6 +20,7 @@ use crate::image::{PlatformError, ReferenceError};
 use crate::layer::LayerError;
 use crate::output::OutputError;
 use crate::registry::RegistryError;
+use crate::remote_cache::PlaceError;
 use crate::rootfs::UserError;
 use crate::store::StoreError;
 use crate::transfer::TransferError;
@@ -236,6 +237,11 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     }
     if let Some(OutputError::NoLayout { .. }) = cause.downcast_ref() {
         return Some(Class::Usage);
+    }
+    match cause.downcast_ref::<PlaceError>() {
+        Some(PlaceError::Disk { .. }) => return Some(Class::Environment),
+        Some(PlaceError::Damaged { .. }) => return Some(Class::Usage),
+        Some(PlaceError::Registry(_)) | None => {}
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>();

@@ -74,6 +74,15 @@ impl Reference {
         }
     }
 
+    /// The same repository with `tag` in place of tag and digest; `tag` has to be one.
+    pub fn with_tag(&self, tag: &str) -> Self {
+        Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        }
+    }
+
     /// The short form that people write: without `docker.io/` and `library/`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();

@@ -7,7 +7,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::build::{BuiltImage, BuiltLayer, Cancel, Environment, Origin};
+use crate::build::{BuiltImage, BuiltLayer, Cancel, Environment, Origin, rfc3339};
 use crate::image::Digest;
 use crate::image::manifest::{
     DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor, OCI_CONFIG, OCI_LAYER,
@@ -15,6 +15,7 @@ use crate::image::manifest::{
 };
 use crate::layer::{Below, Compression, LayerError, LayerStack, TarOptions, export};
 use crate::progress::Outcome;
+use crate::remote_cache::{Inline, InlineStep};
 use crate::store::{ExportRecord, ExportedBlob};
 
 /// An image whose manifest, configuration and new layers are in the store. Layers of a base need not
@@ -53,6 +54,7 @@ pub fn assemble(
         .iter()
         .map(|(diff_id, _)| diff_id.to_string())
         .collect();
+    inline(env, image).put(&mut config)?;
     let config = serde_json::to_vec(&config)?;
     let id = store.put_blob(&config)?;
     let config = Descriptor::new(OCI_CONFIG, &id, config.len() as u64);
@@ -121,7 +123,7 @@ fn export_all(
                     };
                     let exporter = Exporter {
                         env,
-                        image,
+                        layers: &image.layers,
                         compression,
                         threads,
                     };
@@ -156,6 +158,47 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The diff id and the blob of a layer of a stage, made if need be, with all cores.
+///
+/// # Errors
+/// As [`assemble`].
+pub fn layer_blob(
+    env: &Environment<'_>,
+    layers: &[BuiltLayer],
+    index: usize,
+    compression: Compression,
+) -> Result<(Digest, Descriptor)> {
+    let exporter = Exporter {
+        env,
+        layers,
+        compression,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    exporter.blob(index)
+}
+
+/// Which layers are whose, for a later build that reads the image's configuration.
+fn inline(env: &Environment<'_>, image: &BuiltImage) -> Inline {
+    let epoch = env.settings.epoch;
+    let time = epoch.and_then(rfc3339);
+    let steps = image.stages.first().map_or(&[][..], |stage| &stage.steps);
+    let steps = steps.iter().filter_map(|step| {
+        let (created, until) = image.layers.get(step.layer)?.origin.times()?;
+        Some(InlineStep {
+            key: step.key.clone(),
+            layer: step.layer,
+            created: time.clone().unwrap_or_else(|| created.to_owned()),
+            until: epoch.or(until),
+        })
+    });
+    match env.settings.inline_cache {
+        true => Inline {
+            steps: steps.collect(),
+        },
+        false => Inline::default(),
+    }
+}
+
 /// What a layer lies on, which may not be here: most layers delete nothing, and need none of it.
 struct LazyBelow<'a> {
     env: &'a Environment<'a>,
@@ -176,7 +219,7 @@ impl Below for LazyBelow<'_> {
 
 struct Exporter<'a> {
     env: &'a Environment<'a>,
-    image: &'a BuiltImage,
+    layers: &'a [BuiltLayer],
     compression: Compression,
     threads: usize,
 }
@@ -185,7 +228,7 @@ impl Exporter<'_> {
     /// The blob of a layer. Those of a base, and of steps that somebody else has executed, are used as
     /// they are, wherever they are; those of the steps of this store are made unless they were.
     fn blob(&self, index: usize) -> Result<Blob> {
-        let built = &self.image.layers[index];
+        let built = &self.layers[index];
         match (&built.origin, built.layer.source()) {
             (Origin::Base { diff_id, blob }, _) => Ok((diff_id.clone(), as_oci(blob))),
             (_, Some(layer)) => Ok((layer.diff_id.clone(), as_oci(&layer.blob))),
@@ -195,8 +238,11 @@ impl Exporter<'_> {
 
     /// The blob of a step's layer: the one that was made before, else a new one.
     fn step_blob(&self, index: usize) -> Result<Blob> {
-        let (store, id) = (self.env.store, self.image.layers[index].layer.id());
-        let (variant, made_as) = (self.variant(), made_as(self.compression));
+        let (store, id) = (self.env.store, self.layers[index].layer.id());
+        let (variant, made_as) = (
+            ExportRecord::variant(self.env.settings.epoch),
+            made_as(self.compression),
+        );
         let mut record = store.export_record(id, &variant)?;
         if let Some(record) = &record
             && let Some(blob) = record.made_as(&made_as)
@@ -205,7 +251,7 @@ impl Exporter<'_> {
             let found = Descriptor::new(&blob.media_type, &blob.digest, blob.size);
             return Ok((record.diff_id.clone(), found));
         }
-        let layers = &self.image.layers;
+        let layers = self.layers;
         let own = self.env.stack(&layers[index..=index])?;
         let below = LazyBelow {
             env: self.env,
@@ -214,7 +260,7 @@ impl Exporter<'_> {
         };
         let mut writer = store.blob_writer()?;
         let options = TarOptions {
-            clamp_mtime: self.image.epoch,
+            clamp_mtime: self.env.settings.epoch,
         };
         let made = export(
             &below,
@@ -245,12 +291,6 @@ impl Exporter<'_> {
             made.diff_id,
             Descriptor::new(media_type, &made.blob, made.size),
         ))
-    }
-
-    fn variant(&self) -> String {
-        self.image
-            .epoch
-            .map_or_else(String::new, |epoch| format!("until{epoch}"))
     }
 }
 

@@ -17,7 +17,7 @@ mod repack;
 mod tree;
 
 pub use archive::{ArchiveKind, write_archive};
-pub use assemble::{Assembled, assemble};
+pub use assemble::{Assembled, assemble, layer_blob};
 pub use error::OutputError;
 pub use layout::write_layout;
 pub use parts::OpenBlob;

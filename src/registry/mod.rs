@@ -39,7 +39,7 @@ pub use credentials::{Credential, default_files as default_credential_files, hos
 pub use docker_config::{DockerConfig, DockerConfigError, Kept};
 pub use endpoint::{Address, AddressError};
 pub use error::{RegistryError, RegistryErrorKind};
-pub use pull::Resolved;
+pub use pull::{RawManifest, Resolved};
 pub use push::Pushed;
 
 use endpoint::Endpoint;

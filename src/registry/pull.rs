@@ -17,6 +17,8 @@ use crate::image::{Digest, Hashing, Platform, Reference};
 const MANIFEST_LIMIT: u64 = 4 << 20;
 /// An index in an index in an index is nobody's image.
 const DEPTH: usize = 3;
+/// How often something is asked for without which things go on, too.
+const PASSING_ATTEMPTS: u32 = 2;
 /// A connection that brought this much, or a sixteenth of the blob, before it broke was no failure:
 /// a large blob arrives over a poor network, but not in crumbs for ever.
 const PROGRESS: u64 = 4 << 20;
@@ -43,6 +45,17 @@ pub struct Resolved {
     pub platform: Option<Platform>,
     /// The mirror or registry that answered.
     pub source: String,
+}
+
+/// A manifest as it came, of whatever kind.
+#[derive(Clone, Debug)]
+pub struct RawManifest {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Their digest, which is the one that was asked for or that the registry told, if it did.
+    pub digest: Digest,
+    /// What the registry calls its type.
+    pub content_type: Option<String>,
 }
 
 struct Fetched {
@@ -73,6 +86,29 @@ impl Registries {
         };
         let asked = self.ask_sources(reference, &subject, |_| false, ask);
         self.pull_on(&subject, reference.registry(), asked)
+    }
+
+    /// What stands behind `reference` at the registry itself (not at a mirror), whatever it is; none
+    /// if there is nothing. For things that are nice to have: a registry in trouble is asked twice.
+    ///
+    /// # Errors
+    /// `DigestMismatch` if the bytes are not those of a digest that is known; else what the registry
+    /// said, unless it was that there is no such thing.
+    pub fn manifest(&self, reference: &Reference) -> Result<Option<RawManifest>, RegistryError> {
+        let host = reference.registry();
+        let look = async {
+            let endpoint = self.endpoint(&self.address(host)).await?;
+            let attempts = PASSING_ATTEMPTS.min(self.settings.attempts);
+            self.retrying(attempts, host, async || {
+                match raw_manifest_at(&endpoint, reference).await {
+                    Err(RegistryErrorKind::NotFound { .. }) => Ok(None),
+                    found => found.map(Some),
+                }
+            })
+            .await
+        };
+        self.block_on(look)
+            .map_err(|kind| kind.at("look for", reference.familiar(), host))
     }
 
     /// Writes the blob into `sink`, each byte once and in order, going on where a broken connection
@@ -243,6 +279,20 @@ async fn manifest_at(
     endpoint: &Endpoint,
     reference: &Reference,
 ) -> Result<Fetched, RegistryErrorKind> {
+    let raw = raw_manifest_at(endpoint, reference).await?;
+    let (document, media_type) = Document::parse(&raw.bytes, raw.content_type.as_deref())?;
+    Ok(Fetched {
+        bytes: raw.bytes,
+        digest: raw.digest,
+        document,
+        media_type,
+    })
+}
+
+async fn raw_manifest_at(
+    endpoint: &Endpoint,
+    reference: &Reference,
+) -> Result<RawManifest, RegistryErrorKind> {
     let wanted = reference.digest();
     let name = wanted.map_or(reference.tag().unwrap_or("latest"), Digest::as_str);
     let url = endpoint.url(reference.repository(), &format!("manifests/{name}"))?;
@@ -262,21 +312,21 @@ async fn manifest_at(
     let served: Option<Digest> = text_of(CONTENT_DIGEST).and_then(|text| text.parse().ok());
     let bytes = read_all(response, MANIFEST_LIMIT).await?;
     let digest = Digest::of(&bytes);
-    if let Some(expected) = wanted
+    match wanted
         .cloned()
         .or(served)
         .filter(|expected| *expected != digest)
     {
-        let got = digest;
-        return Err(RegistryErrorKind::DigestMismatch { expected, got });
+        Some(expected) => Err(RegistryErrorKind::DigestMismatch {
+            expected,
+            got: digest,
+        }),
+        None => Ok(RawManifest {
+            bytes,
+            digest,
+            content_type,
+        }),
     }
-    let (document, media_type) = Document::parse(&bytes, content_type.as_deref())?;
-    Ok(Fetched {
-        bytes,
-        digest,
-        document,
-        media_type,
-    })
 }
 
 /// Adds to `sink` what is missing of the blob, as far as one connection lasts.

@@ -100,7 +100,7 @@ impl LayerMeta {
     /// The name that everybody gives the layer with this diff id, so that it is unpacked once.
     pub fn for_diff_id(diff_id: &Digest) -> Self {
         Self {
-            id: id_of_diff(diff_id.hex()).to_owned(),
+            id: diff_id.hex()[..ID_DIGITS].to_owned(),
             diff_id: Some(diff_id.clone()),
             ..Self::default()
         }
@@ -262,11 +262,6 @@ impl Store {
     fn layer_path(&self, id: &str) -> Result<PathBuf, StoreError> {
         Ok(self.by_map("layers").join(checked_id(id)?))
     }
-}
-
-/// The id of a layer with the diff id of these digits.
-pub(super) fn id_of_diff(hex: &str) -> &str {
-    &hex[..ID_DIGITS.min(hex.len())]
 }
 
 /// An id that may become a file name.

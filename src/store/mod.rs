@@ -83,7 +83,7 @@ pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
 pub use open::default_root;
-pub use records::{ExportRecord, ExportedBlob, StepRecord};
+pub use records::{ExportRecord, ExportedBlob, StepElsewhere, StepRecord};
 pub use remove::remove_tree;
 
 use crate::image::Digest;

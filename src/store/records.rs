@@ -9,6 +9,7 @@ use super::layers::checked_id;
 use super::uses::note_use_of;
 use super::{Store, StoreError};
 use crate::image::Digest;
+use crate::image::manifest::Descriptor;
 
 /// What a step key led to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,23 @@ pub struct StepRecord {
     /// where that is not known, as of what another machine has made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<Vec<String>>,
+    /// For a step that was executed elsewhere: what is known of its layer, which need not be here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<StepElsewhere>,
+}
+
+/// A step's layer that another machine has made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepElsewhere {
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// Its blob.
+    pub blob: Descriptor,
+    /// When the step was executed, RFC 3339.
+    pub created: String,
+    /// Later times in the tar were set back to this, seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
 }
 
 /// What is known of a layer's tar.
@@ -49,6 +67,11 @@ pub struct ExportedBlob {
 }
 
 impl ExportRecord {
+    /// The name of the form in which later times than `epoch` were set back to it.
+    pub fn variant(epoch: Option<i64>) -> String {
+        epoch.map_or_else(String::new, |epoch| format!("until{epoch}"))
+    }
+
     /// Adds a form, in place of an older one made the same way.
     pub fn add(&mut self, blob: ExportedBlob) {
         self.blobs
@@ -117,7 +140,9 @@ impl Store {
     /// # Errors
     /// When the disk fails; a damaged record counts as none.
     pub fn record(&self, key: &Digest) -> Result<Option<StepRecord>, StoreError> {
-        let record = read_record::<StepRecord>(&self.step_path(key))?;
+        let path = self.step_path(key);
+        let record = read_record::<StepRecord>(&path)?;
+        note_use_of(&path);
         let is_named = |record: &StepRecord| record.layer.iter().all(|id| checked_id(id).is_ok());
         Ok(record.filter(is_named))
     }

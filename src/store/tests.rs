@@ -267,7 +267,7 @@ fn a_power_cut_costs_what_was_not_settled() {
     let record = StepRecord {
         layer: Some("lost".into()),
         fields: vec![("run".into(), "make".into())],
-        below: None,
+        ..StepRecord::default()
     };
     store.put_step(&key, &record).unwrap();
     assert_eq!(store.layer("lost").unwrap(), Some(lost));

@@ -32,6 +32,7 @@ pub use pull::{PullOptions, PullPolicy, pull, resolve};
 pub use push::push;
 pub use remote::{Remote, RemoteError, Resolved};
 pub use unpack::LayerIds;
+pub use workers::each;
 
 use crate::image::Digest;
 

@@ -90,10 +90,9 @@ impl Pushing<'_> {
     fn mount_sources(&self, descriptor: &Descriptor) -> Result<Vec<Reference>, TransferError> {
         let same = |layer: &&SourcedLayer| layer.blob.digest == descriptor.digest;
         let sourced = self.sourced.iter().filter(same);
-        let mut all: Vec<Reference> = sourced
-            .flat_map(|layer| layer.repositories().cloned())
-            .collect();
-        all.extend(self.bringer.store.blob_sources(&descriptor.digest)?);
+        // A registry says no to the first wrong one: what the store remembers is right most often.
+        let mut all = self.bringer.store.blob_sources(&descriptor.digest)?;
+        all.extend(sourced.flat_map(|layer| layer.repositories().cloned()));
         let images = self.images.iter();
         let having = images.filter(|(_, image)| has_layer(image, descriptor));
         all.extend(having.map(|(name, _)| name.clone()));

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Calls `deed` for every item on up to `threads` threads; the first failure, by the items' order,
 /// is the result, and after any failure nothing new is begun.
-pub(super) fn each<T: Sync, E: Send>(
+///
+/// # Errors
+/// Those of `deed`.
+pub fn each<T: Sync, E: Send>(
     threads: usize,
     items: &[T],
     deed: impl Fn(&T) -> Result<(), E> + Sync,

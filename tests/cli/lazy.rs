@@ -14,6 +14,7 @@ use crate::support::{Context, Outcome, read_tar};
 pub const CASES: &[Case] = &[
     ("a_cached_build_needs_no_layer_of_its_base", cached),
     ("a_changed_step_brings_what_it_needs", changed),
+    ("a_base_arrives_while_other_stages_run", meanwhile),
     ("a_pinned_base_asks_nobody", pinned),
     ("an_image_on_a_base_that_is_elsewhere", elsewhere),
     ("a_push_moves_no_blob_of_a_base_from_there", pushed),
@@ -141,7 +142,7 @@ fn changed(c: &Context) -> Outcome {
     assert_eq!(blobs(&registry.asked(&mut since)), 1, "the layer");
     let tree = read_tar(&c.path("t.tar"));
     assert_eq!((tree["two"].text(), tree["u"].text()), ("1\n", "u\n"));
-    // A layer of a step that is gone is made again; what follows it is as it was.
+    // A layer of a step that is gone is made again, and so is what was made on it.
     let mut lost = 0;
     for path in layers(c) {
         if path.join("diff/one").exists() {
@@ -151,8 +152,58 @@ fn changed(c: &Context) -> Outcome {
     }
     assert_eq!(lost, 1);
     let ran = c.build(&text("cat /one >/two"), &[]).ok();
-    assert_eq!(ran.executed(), ["RUN echo 1 >/one"]);
+    assert_eq!(
+        ran.executed(),
+        [
+            "RUN echo 1 >/one",
+            "RUN cat /one >/two",
+            "COPY --from=unused /u /u"
+        ]
+    );
     assert!(c.leftovers().is_empty());
+    Outcome::Passed
+}
+
+/// The step of one stage ends only when the base of the stage that waits for it was asked for.
+fn meanwhile(c: &Context) -> Outcome {
+    let registry = Registry::start();
+    // Another one than the base that is here.
+    let base = registry.name("team/base:1");
+    c.build(
+        "FROM base\nRUN echo more >/more\n",
+        &["-t", &base, "--push"],
+    )
+    .ok();
+    c.run(&["prune", "-a", "-f"]).ok();
+    c.import();
+    let until =
+        "i=0; while [ ! -e /ctx/go ]; do i=$((i+1)); [ $i -lt 300 ] || exit 9; sleep 0.1; done";
+    c.file(
+        "Dockerfile",
+        format!(
+            "FROM base AS one\nRUN --mount=target=/ctx {until}; echo 1 >/one\n\
+             FROM {base}\nCOPY --from=one /one /one\n"
+        ),
+    );
+    let mut since = 0;
+    registry.asked(&mut since);
+    let mut command = c.command(&["build", "-o", "type=tar,dest=t.tar", "context"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut blobs = 0;
+    // The configuration, and the layer.
+    while blobs < 2 && child.try_wait().unwrap().is_none() {
+        let asked = registry.asked(&mut since);
+        blobs += asked.iter().filter(|line| line.contains("/blobs/")).count();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    c.file("go", "");
+    let out = child.wait_with_output().unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert!(read_tar(&c.path("t.tar")).contains_key("one"));
     Outcome::Passed
 }
 

@@ -10,6 +10,7 @@ mod cache;
 mod caches;
 mod config;
 mod contexts;
+mod distrust;
 mod explain;
 mod files;
 mod granted;
@@ -25,6 +26,7 @@ mod registry;
 mod remote;
 mod repositories;
 mod sections;
+mod shared;
 mod signals;
 mod support;
 mod upkeep;
@@ -69,6 +71,8 @@ fn cases() -> Vec<Case> {
         mounts::CASES,
         caches::CASES,
         granted::CASES,
+        shared::CASES,
+        distrust::CASES,
     ]
     .concat()
 }

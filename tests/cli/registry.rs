@@ -2,8 +2,9 @@
 //! mounting go. Every request is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::Context;
@@ -11,13 +12,17 @@ use crate::web::{Reply, Request, Web};
 
 /// What it holds. Blobs are shared by its repositories, each of which knows those that it has.
 #[derive(Default)]
-struct Held {
-    blobs: BTreeMap<String, Vec<u8>>,
-    has: BTreeSet<(String, String)>,
-    manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
+pub struct Held {
+    pub blobs: BTreeMap<String, Vec<u8>>,
+    /// Repository and digest.
+    pub has: BTreeSet<(String, String)>,
+    /// Repository and tag or digest; media type and bytes.
+    pub manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
     uploads: BTreeMap<usize, Vec<u8>>,
     /// Nothing is found any more.
     is_empty: bool,
+    /// Takes nothing.
+    pub is_read_only: bool,
     /// Only so many bytes of a blob are sent, and the connection stays.
     stalls: bool,
 }
@@ -65,6 +70,41 @@ impl Registry {
             .collect()
     }
 
+    /// What it holds, to be looked at or spoilt.
+    pub fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap()
+    }
+
+    /// The tags of a repository, in order.
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        let held = self.held();
+        let own = held.manifests.keys().filter(|key| key.0 == repository);
+        let tags = own.map(|(_, tag)| tag.clone());
+        tags.filter(|tag| !tag.starts_with("sha256:")).collect()
+    }
+
+    /// The manifest behind a tag.
+    pub fn manifest(&self, repository: &str, tag: &str) -> Value {
+        let key = (repository.to_owned(), tag.to_owned());
+        serde_json::from_slice(&self.held().manifests[&key].1).unwrap()
+    }
+
+    /// The layers of an image.
+    pub fn layers(&self, repository: &str, tag: &str) -> Vec<String> {
+        let manifest = self.manifest(repository, tag);
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers
+            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Forgets a repository.
+    pub fn forget_repository(&self, repository: &str) {
+        let mut held = self.held();
+        held.manifests.retain(|key, _| key.0 != repository);
+        held.has.retain(|key| key.0 != repository);
+    }
+
     /// Pushes the case's base image and forgets it here.
     pub fn push_base(&self, c: &Context, image: &str) -> String {
         let name = self.name(image);
@@ -85,6 +125,9 @@ impl Held {
         }
         if self.is_empty {
             return None;
+        }
+        if self.is_read_only && !["GET", "HEAD"].contains(&request.method.as_str()) {
+            return Some(Reply::new(405, ""));
         }
         if let Some((repository, digest)) = rest.split_once("/blobs/sha256:") {
             return self.blob(&request.method, repository, &format!("sha256:{digest}"));
@@ -109,6 +152,14 @@ impl Held {
     fn manifest(&mut self, request: &Request, repository: &str, tag: &str) -> Option<Reply> {
         let key = |tag: &str| (repository.to_owned(), tag.to_owned());
         if request.method == "PUT" {
+            let value: Value = serde_json::from_slice(&request.body).unwrap();
+            let layers = value["layers"].as_array().into_iter().flatten();
+            for blob in layers.chain(value.get("config")) {
+                let digest = blob["digest"].as_str().unwrap().to_owned();
+                if !self.has.contains(&(repository.to_owned(), digest)) {
+                    return Some(Reply::new(400, "a blob is missing"));
+                }
+            }
             let kind = request.header("content-type")?.to_owned();
             let value = (kind, request.body.clone());
             self.manifests
@@ -172,6 +223,6 @@ impl Held {
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }

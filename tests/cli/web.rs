@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+/// The first byte of a TLS greeting.
+const TLS: u8 = 0x16;
+
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub method: String,
@@ -121,6 +124,12 @@ fn serve(
     log: &Mutex<Vec<Request>>,
     answer: &dyn Fn(&Request, usize) -> Reply,
 ) -> std::io::Result<()> {
+    let mut first = [0];
+    if stream.peek(&mut first)? == 1 && first[0] == TLS {
+        // What servers without TLS say to a greeting in it.
+        let mut stream = stream;
+        return stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+    }
     let mut reader = BufReader::new(stream);
     let request = read(&mut reader)?;
     let before = {

@@ -48,7 +48,8 @@ impl Ids {
     pub fn set_two(self, real: u32, effective: u32, privileged: bool) -> Result<Self, Errno> {
         let may_be_real = [KEEP, self.real, self.effective];
         let may_be_effective = [KEEP, self.real, self.effective, self.saved];
-        if !privileged && !(may_be_real.contains(&real) && may_be_effective.contains(&effective)) {
+        let may = may_be_real.contains(&real) && may_be_effective.contains(&effective);
+        if !(privileged || may) {
             return Err(Errno::PERM);
         }
         let mut new = self;

@@ -82,6 +82,11 @@ impl StepLog {
         }
     }
 
+    /// Forgets the steps so far: the build begins anew.
+    pub fn begin_anew(&self) {
+        self.lock().clear();
+    }
+
     /// The steps in the order of the Dockerfile, for the metadata file: `stage`, `name`, `key`,
     /// `result`, `reason`, and `completed` where a step did not come to its end.
     pub fn steps(&self) -> Vec<Value> {

@@ -74,7 +74,10 @@ impl Store {
 
     /// Opens the store alone for a moment in which `work` is done; says whether nobody else had it
     /// open, and nothing of this process is unfinished in it.
-    fn alone(&self, work: impl FnOnce() -> Result<(), StoreError>) -> Result<bool, StoreError> {
+    pub(super) fn alone(
+        &self,
+        work: impl FnOnce() -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
         if Arc::strong_count(&self.inner.live) > 1 {
             return Ok(false);
         }
