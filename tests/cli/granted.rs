@@ -284,8 +284,10 @@ fn rights(c: &Context) -> Outcome {
     );
     let told = c.build(&insecure, &["--allow", "security.insecure"]).ok();
     let line = told.said().concat();
+    // With one id the supervisor of owners has its filter, which refuses nothing that is usual.
+    let filter = if c.one_id() { "Seccomp:2" } else { "Seccomp:0" };
     assert!(
-        line.ends_with("Seccomp:0") && !line.contains("a80425fb"),
+        line.ends_with(filter) && !line.contains("a80425fb"),
         "{line}"
     );
     let mount = "FROM base\nRUN --security=insecure mkdir /m && busybox mount -t tmpfs x /m && touch /m/f\n";
