@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::diagnose;
 use crate::idmap::{IdMap, Range, subordinate, with_subordinate};
+use crate::owners;
 use crate::sys;
 
 /// Which ids to ask for.
@@ -235,7 +236,15 @@ fn step_in(holder: Holder, how: String, weaker: Option<String>) -> Result<Entere
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(io_error("become a subreaper"))?;
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(io_error("become undumpable"))?;
     let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
-    Ok(describe(ids, &how, weaker))
+    let mut entered = describe(ids, &how, weaker);
+    if entered.mode == Mode::UsernsOne {
+        entered.note.push_str("; ");
+        entered.note.push_str(&match owners::probe() {
+            Ok(()) => "other owners are shown to programs by a supervisor".to_owned(),
+            Err(why) => format!("programs cannot change their user: {why}"),
+        });
+    }
+    Ok(entered)
 }
 
 fn describe(ids: IdMap, how: &str, weaker: Option<String>) -> Entered {

@@ -12,20 +12,21 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::process::{WaitId, WaitIdOptions};
+use seccomp::supervise::{Credentials, Owners};
 
-use crate::capabilities::Capabilities;
 use crate::error::{Error, Exit};
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
 use crate::overlay::Workspace;
+use crate::owners::Watch;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
-use crate::{hosts, sys};
+use crate::{filter, hosts, sys};
 
 /// The name under which our program finds that it is to be an init process.
 pub(crate) const INIT_NAME: &str = "lapstrake-init";
@@ -45,6 +46,7 @@ static PROC_REFUSED: AtomicBool = AtomicBool::new(false);
 pub struct Child {
     handle: KillHandle,
     ended: bool,
+    watch: Option<Watch>,
 }
 
 /// Kills a sandbox from any thread, also after it ended.
@@ -118,6 +120,9 @@ impl Child {
         let mut control = &self.handle.shared.control;
         let report = wire::receive::<Report>(&mut control);
         let exit = self.reap()?;
+        if let Some(watch) = self.watch.take() {
+            watch.end().map_err(init_error("supervise it"))?;
+        }
         match report {
             Ok(Some(Report::Ended(exit))) => Ok(exit),
             // Killed from outside: there was nobody left to tell us.
@@ -151,6 +156,7 @@ impl Drop for Child {
             self.kill();
             // Nobody asked how it ended.
             drop(self.reap());
+            drop(self.watch.take().map(Watch::end));
         }
     }
 }
@@ -168,6 +174,8 @@ struct Prepared {
     stderr: OwnedFd,
     mounts: Vec<OwnedFd>,
     root: RawFd,
+    /// Who the program begins as, and where owners are kept.
+    supervised: Option<(Credentials, Arc<Owners>)>,
 }
 
 impl Prepared {
@@ -178,7 +186,15 @@ impl Prepared {
         stderr: OwnedFd,
     ) -> Result<Self, Error> {
         let ids = IdMap::current().map_err(Error::io("read", Path::new("/proc/self/uid_map")))?;
-        let groups = usable_groups(&spec, &ids)?;
+        let supervised = spec.owners.clone().map(|owners| {
+            let first = Credentials::new(spec.uid, spec.gid, spec.groups.clone());
+            (first, owners)
+        });
+        let is_supervised = supervised.is_some();
+        let groups = match supervised {
+            Some(_) => None,
+            None => usable_groups(&spec, &ids)?,
+        };
         let root = workspace.mount_fd().as_raw_fd();
         let mut mounts = Vec::new();
         let mut jobs = hosts::mounts(&spec)?;
@@ -215,10 +231,8 @@ impl Prepared {
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
             capabilities: spec.capabilities,
             seccomp: spec.seccomp,
-            filter: match spec.seccomp {
-                true => usual_filter(spec.capabilities)?,
-                false => Vec::new(),
-            },
+            supervised: None,
+            filter: filter::compiled(spec.seccomp.then_some(spec.capabilities), is_supervised)?,
             masked: spec.masked,
             tty_group: ids.holds_gid(5),
             root,
@@ -231,6 +245,7 @@ impl Prepared {
             stderr,
             mounts,
             root,
+            supervised,
         })
     }
 
@@ -238,6 +253,12 @@ impl Prepared {
         let (control, theirs) = UnixStream::pair().map_err(init_error("make a socket"))?;
         let mut keep: Vec<RawFd> = self.mounts.iter().map(AsRawFd::as_raw_fd).collect();
         keep.extend([self.root, theirs.as_raw_fd()]);
+        let listening = match self.supervised {
+            Some(_) => Some(UnixStream::pair().map_err(init_error("make a socket"))?),
+            None => None,
+        };
+        let listener = listening.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
+        keep.extend(listener);
         let argv = [INIT_NAME.to_owned(), theirs.as_raw_fd().to_string()]
             .map(|word| CString::new(word).unwrap_or_default());
         let inherited = io::stdin();
@@ -258,11 +279,17 @@ impl Prepared {
             })?;
         drop(theirs);
         let shared = Arc::new(Shared { pidfd, control });
-        let child = Child {
+        let mut child = Child {
             handle: KillHandle { shared },
             ended: false,
+            watch: None,
         };
-        self.converse(child, own_pids)
+        if let (Some((ours, theirs)), Some((first, owners))) = (listening, &self.supervised) {
+            drop(theirs);
+            let watch = Watch::begin(ours, first.clone(), Arc::clone(owners), self.job.seccomp);
+            child.watch = Some(watch.map_err(init_error("start a thread to supervise it"))?);
+        }
+        self.converse(child, own_pids, listener)
     }
 
     fn namespaces(&self, own_pids: bool) -> libc::c_int {
@@ -278,11 +305,17 @@ impl Prepared {
     }
 
     /// Sends the job and hears how the start went.
-    fn converse(&self, child: Child, own_pids: bool) -> Result<Start, Error> {
+    fn converse(
+        &self,
+        child: Child,
+        own_pids: bool,
+        listener: Option<RawFd>,
+    ) -> Result<Start, Error> {
         let mut control = &child.handle.shared.control;
         let mut job =
             serde_json::to_value(&self.job).map_err(|e| init_error("write the job")(e.into()))?;
         job["own_pids"] = own_pids.into();
+        job["supervised"] = listener.into();
         wire::send(&mut control, &job).map_err(init_error("send the job"))?;
         match wire::receive(&mut control).map_err(init_error("read its report"))? {
             Some(Report::Started) => Ok(Start::Running(child)),
@@ -350,23 +383,6 @@ fn usable_groups(spec: &RunSpec, ids: &IdMap) -> Result<Option<Vec<u32>>, Error>
         Some(gid) => Err(unmapped("group", *gid)),
         None => Ok(Some(spec.groups.clone())),
     }
-}
-
-/// The filter that a process with these capabilities gets, compiled once.
-fn usual_filter(capabilities: Capabilities) -> Result<Vec<u64>, Error> {
-    static COMPILED: Mutex<Vec<(u64, Vec<u64>)>> = Mutex::new(Vec::new());
-    let mask = capabilities.mask();
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, words)) = compiled.iter().find(|(of, _)| *of == mask) {
-        return Ok(words.clone());
-    }
-    let program = seccomp::compile(&seccomp::Profile::docker_default(mask));
-    let words = seccomp::to_words(&program.map_err(|error| Error::Setup {
-        doing: "compile the system call filter".to_owned(),
-        why: error.to_string(),
-    })?);
-    compiled.push((mask, words.clone()));
-    Ok(words)
 }
 
 fn limits(spec: &RunSpec) -> Result<Vec<(u32, u64, u64)>, Error> {

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use seccomp::supervise::Owners;
 
 use crate::capabilities::Capabilities;
 
@@ -22,7 +25,7 @@ pub struct RunSpec {
     pub uid: u32,
     /// Group id inside.
     pub gid: u32,
-    /// Supplementary groups. Not set where the kernel forbids it (one id only).
+    /// Supplementary groups. Not set where the kernel forbids it (one id only, without `owners`).
     pub groups: Vec<u32>,
     /// Name of the machine inside.
     pub hostname: String,
@@ -45,6 +48,9 @@ pub struct RunSpec {
     pub masked: bool,
     /// Standard input.
     pub stdin: Stdin,
+    /// Where a supervisor keeps the owners of files: the process, its ids included, then is what it
+    /// would be with all ids. Only where [`crate::supervision`] works.
+    pub owners: Option<Arc<Owners>>,
 }
 
 impl RunSpec {
@@ -82,6 +88,7 @@ impl RunSpec {
             seccomp: true,
             masked: true,
             stdin: Stdin::Null,
+            owners: None,
         }
     }
 }

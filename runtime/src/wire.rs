@@ -39,6 +39,8 @@ pub struct Job {
     pub shm_size: u64,
     pub capabilities: Capabilities,
     pub seccomp: bool,
+    /// A socket for the filter's listener: ids are the supervisor's business then.
+    pub supervised: Option<RawFd>,
     /// The filter, if it is the same for every process with these capabilities: `seccomp::to_words`.
     pub filter: Vec<u64>,
     pub masked: bool,

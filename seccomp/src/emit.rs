@@ -47,7 +47,7 @@ impl Machine {
     };
 
     /// Its architectures: `AUDIT_ARCH_*` and the column of the table.
-    fn architectures(self) -> [(u32, usize); 2] {
+    pub(crate) fn architectures(self) -> [(u32, usize); 2] {
         match self {
             Self::X86 => [(0xc000_003e, 0), (0x4000_0003, 1)],
             Self::Arm => [(0xc000_00b7, 2), (0x4000_0028, 3)],

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use runtime::Workspace;
+use runtime::{Owners, Workspace};
 
 use super::image::{BuiltImage, finish_history};
 use super::stage::{Stage, rfc3339};
@@ -20,9 +20,16 @@ pub(super) fn keep(
     step: &RunStep,
     staging: Staging,
     workspace: Workspace,
+    owners: Option<&Owners>,
 ) -> Result<BuiltImage> {
     let upper = workspace.finish()?;
-    let layer = stage.commit(staging, &upper, Attributes::default())?;
+    let layer = stage.commit_run(
+        &stage.stack()?,
+        staging,
+        &upper,
+        Attributes::default(),
+        owners,
+    )?;
     let mut layers = stage.layers().to_vec();
     layers.push(layer);
     let mut config = stage.config().clone();

@@ -8,6 +8,7 @@
 //! * `scheduler`: the threads and what they wait for
 //! * `stage`: one stage, from its base to its last step
 //! * `run`, `copy`, `add`, `workdir`: one kind of step each
+//! * `commit`: from what a step wrote to a layer
 //! * `mounts`: what a RUN mounts
 //! * `explain`: which steps were found in the cache, and why the others were not
 //! * `lazy`: layers that are brought when their files are needed
@@ -27,6 +28,7 @@ mod add;
 mod ahead;
 mod bases;
 mod cancel;
+mod commit;
 mod content;
 mod contexts;
 mod copy;

@@ -13,6 +13,7 @@ use super::stage::Stage;
 use super::{Ended, RunFailed, Settings, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{NetworkMode, SecurityMode};
+use crate::layer;
 use crate::plan::{InlineFile, RunStep};
 use crate::progress::Step;
 use crate::rootfs::{RootDir, resolve_user};
@@ -79,6 +80,11 @@ fn execute(
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;
+    let owners = match super::mounts::is_supervised(stage) {
+        true => Some(layer::owners(&stack)?),
+        false => None,
+    };
+    spec.owners.clone_from(&owners);
     let attributes = workdir::ensure(stage, &stack, root, &spec)?;
     let ran = run(stage, step, &workspace, spec, shown);
     drop(held);
@@ -88,7 +94,7 @@ fn execute(
             && stage.settings().keep_failed
             && !cancelled
         {
-            match super::failed::keep(stage, step, staging, workspace) {
+            match super::failed::keep(stage, step, staging, workspace, owners.as_deref()) {
                 Ok(kept) => failed.kept = Some(Box::new(kept)),
                 Err(why) => stage.shared.env.progress.warn(&format!(
                     "what the failed step left behind cannot be kept: {why:#}"
@@ -98,7 +104,7 @@ fn execute(
         return Err(error);
     }
     let upper = workspace.finish()?;
-    stage.commit_over(&stack, staging, &upper, attributes)
+    stage.commit_run(&stack, staging, &upper, attributes, owners.as_deref())
 }
 
 fn is_insecure(step: &RunStep) -> bool {

@@ -1,6 +1,5 @@
 //! One stage, from its base to its last step.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -18,16 +17,16 @@ use super::{Settings, StepFailed, add, copy, elsewhere, explain, run, supported,
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
-use crate::layer::{Attributes, Layer, LayerStack, seal};
+use crate::layer::LayerStack;
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
-use crate::store::{LayerMeta, Staging, StepElsewhere, StepRecord, Store};
+use crate::store::{Staging, StepElsewhere, StepRecord, Store};
 
 /// The field of a key that stands for what is below; a linked copy has none.
 const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
-const CREATED: &str = "created";
+pub(super) const CREATED: &str = "created";
 
 /// A finished stage, shared by those that are built from it or copy from it.
 pub(super) type Finished = Arc<StageResult>;
@@ -487,44 +486,6 @@ impl<'a> Stage<'a> {
         Ok(self.store().put_step(&key.digest, &record)?)
     }
 
-    /// Publishes what a step wrote into `upper`, a directory of `staging`, as a layer over the
-    /// stage so far.
-    pub(super) fn commit(
-        &self,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-    ) -> Result<BuiltLayer> {
-        self.commit_over(&self.stack()?, staging, upper, recorded)
-    }
-
-    /// The same for a layer that knows of `below` only.
-    pub(super) fn commit_over(
-        &self,
-        below: &LayerStack,
-        staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
-    ) -> Result<BuiltLayer> {
-        let inherit = self.shared.env.ids.is_single();
-        seal(staging.path(), upper, below, recorded, inherit)?;
-        let created = now();
-        let meta = LayerMeta {
-            id: self.store().new_layer_id()?,
-            notes: [(CREATED.to_owned(), created.clone())].into(),
-            ..LayerMeta::default()
-        };
-        let published = self.store().publish_layer(staging, &meta)?;
-        let layer = Layer::open(&meta.id, &published.dir)?;
-        Ok(BuiltLayer {
-            layer: LazyLayer::made(layer),
-            origin: Origin::Step {
-                created,
-                until: None,
-            },
-        })
-    }
-
     /// The stage so far, to read from. `staging` lends a directory for the mount.
     pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
         let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
@@ -584,7 +545,7 @@ pub(super) fn summary(instruction: &Instruction) -> String {
 }
 
 /// The time, RFC 3339.
-fn now() -> String {
+pub(super) fn now() -> String {
     OffsetDateTime::now_utc()
         .format(&Rfc3339)
         .unwrap_or_default()

@@ -14,7 +14,7 @@ use super::exit::UsageError;
 use super::{App, signals, values};
 use crate::build;
 use crate::image::{ImageConfig, Platform};
-use crate::layer::{LayerStack, Meta, Target};
+use crate::layer::{self, LayerStack, Meta, Target};
 use crate::rootfs::{RootDir, RootPath, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
 use crate::transfer::{self, Bringer, Bringing, PullOptions, PullPolicy};
@@ -88,7 +88,10 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     };
     let stack = bringer.stack(&transfer::layers_of(&image)?, &entered.ids)?;
     let staging = store.staging()?;
-    let spec = spec(args, &image.config, &stack, staging.path())?;
+    let mut spec = spec(args, &image.config, &stack, staging.path())?;
+    if entered.ids.is_single() && runtime::supervision().is_ok() {
+        spec.owners = Some(layer::owners(&stack)?);
+    }
     let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
     let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;

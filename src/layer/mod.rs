@@ -10,6 +10,7 @@ mod export;
 mod extract;
 mod seal;
 mod stack;
+mod supervised;
 mod tar;
 mod target;
 mod unpack;
@@ -21,8 +22,9 @@ pub use compress::{Compression, Compressor};
 pub use decompress::Decoder;
 pub use error::LayerError;
 pub use export::{Exported, export};
-pub use seal::seal;
+pub use seal::{Inherit, seal};
 pub use stack::{Layer, LayerStack};
+pub use supervised::{owners, record_owner};
 pub use target::{
     AllIds, CAPABILITY, Content, Ids, Lower, Meta, SingleId, Target, TargetError, Truth,
     read_xattrs,

@@ -1,23 +1,22 @@
 //! [`seal`]: a finished upper directory becomes a layer.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use runtime::{Owners, Record};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
-use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk};
+use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
 use crate::rootfs::RootPath;
 
 /// Moves `upper` to `staging/diff` and writes `staging/attributes`, ready to be published by
 /// renaming `staging`.
 ///
-/// `recorded` is what the step itself recorded. With `inherit`, regular files and directories that
-/// overlayfs copied up (they carry `user.overlay.origin`) and that have no record inherit the one
-/// of `below`: a copy made with one id only has lost the owner. Nothing is walked unless `below`
-/// has records to inherit. `upper` and `staging` lie on one file system.
+/// `recorded` is what the step itself recorded; to it comes what `inherit` finds. Nothing is walked
+/// unless there is something to find. `upper` and `staging` lie on one file system.
 ///
 /// # Errors
 /// [`LayerError::Disk`]; `staging` is then to be thrown away.
@@ -26,16 +25,17 @@ pub fn seal(
     upper: &Path,
     below: &LayerStack,
     recorded: Attributes,
-    inherit: bool,
+    inherit: Inherit<'_>,
 ) -> Result<(), LayerError> {
     let diff = staging.join("diff");
     let mut attributes = recorded;
-    if inherit && !below.has_no_attributes() {
+    if inherit.finds(below) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, upper, flags, Mode::empty())
             .map_err(LayerError::disk("open", upper.display()))?;
         let mut heir = Heir {
             below,
+            inherit,
             attributes: &mut attributes,
         };
         heir.entry(&root, &RootPath::root())?;
@@ -45,8 +45,32 @@ pub fn seal(
     attributes.save(staging)
 }
 
+/// Where owners come from that the disk under an upper directory has not kept.
+#[derive(Clone, Copy)]
+pub enum Inherit<'a> {
+    /// It keeps them all.
+    Nothing,
+    /// Regular files and directories that overlayfs copied up (they carry `user.overlay.origin`) and
+    /// that have no record inherit that of `below`: a copy made with one id only has lost the owner.
+    Copies,
+    /// A supervisor has kept them: in attributes of the files, which go before what was recorded, and
+    /// in these tables. Copies of files from layers without attributes inherit as above.
+    Supervised(&'a Owners),
+}
+
+impl Inherit<'_> {
+    fn finds(self, below: &LayerStack) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Copies => !below.has_no_attributes(),
+            Self::Supervised(owners) => !below.has_no_attributes() || owners.has_records(),
+        }
+    }
+}
+
 struct Heir<'a> {
     below: &'a LayerStack,
+    inherit: Inherit<'a>,
     attributes: &'a mut Attributes,
 }
 
@@ -78,13 +102,65 @@ impl Heir<'_> {
                     self.entry(&fd, &entry)?;
                 }
                 // The kernel stores no user attribute, and so no origin, on anything else.
-                _ => {}
+                _ => self.table(dir, &name, &entry)?,
             }
         }
         Ok(())
     }
 
+    /// What only the supervisor's table can say.
+    fn table(&mut self, dir: &OwnedFd, name: &CStr, path: &RootPath) -> Result<(), LayerError> {
+        let Inherit::Supervised(owners) = self.inherit else {
+            return Ok(());
+        };
+        let record = supervised::in_table(owners, dir, name)
+            .map_err(LayerError::disk("look up the owner of", path))?;
+        if let Some(record) = record {
+            let stat = disk::stat(dir, name).map_err(LayerError::disk("look at", path))?;
+            self.take(&record, &stat, None, path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a supervisor has recorded the open entry; then the table says so, too.
+    fn supervised(&mut self, fd: &OwnedFd, path: &RootPath) -> Result<bool, LayerError> {
+        let Inherit::Supervised(owners) = self.inherit else {
+            return Ok(false);
+        };
+        let mut record =
+            supervised::get(fd).map_err(LayerError::disk("read the owner of", path))?;
+        if record.is_none() && owners.attributes_refused() {
+            record = supervised::in_table(owners, fd, c"")
+                .map_err(LayerError::disk("look up the owner of", path))?;
+        }
+        let Some(record) = record else {
+            return Ok(false);
+        };
+        let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
+        self.take(&record, &stat, Some(fd), path)?;
+        Ok(true)
+    }
+
+    fn take(
+        &mut self,
+        record: &Record,
+        stat: &Stat,
+        file: Option<&OwnedFd>,
+        path: &RootPath,
+    ) -> Result<(), LayerError> {
+        let attr = supervised::attr(record, stat, file)
+            .map_err(LayerError::disk("read the attributes of", path))?;
+        match attr {
+            Some(attr) => self.attributes.insert(path.clone(), attr),
+            None => drop(self.attributes.remove(path)),
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, fd: &OwnedFd, path: &RootPath) -> Result<(), LayerError> {
+        if self.supervised(fd, path)? {
+            return Ok(());
+        }
         if self.attributes.get(path).is_some() {
             return Ok(());
         }
@@ -156,7 +232,7 @@ mod tests {
         recorded.insert(RootPath::new("/d/chowned"), attr(9));
         let staging = dir.path().join("staging");
         std::fs::create_dir(&staging).unwrap();
-        seal(&staging, &upper, &below, recorded, true).unwrap();
+        seal(&staging, &upper, &below, recorded, Inherit::Copies).unwrap();
 
         let layer = Layer::open("new", &staging).unwrap();
         let uid = |path: &str| layer.attributes().get(&RootPath::new(path)).map(|a| a.uid);

@@ -7,7 +7,7 @@
 //! Invariants: every path given to a method is taken literally, a symbolic link in its parents is
 //! an error ([`Target::resolve`] is the one that follows links); files are created with `O_EXCL`;
 //! no device node and no overlay whiteout is ever made; an entry whose owner the disk cannot hold
-//! has no set-id bits on disk.
+//! has no set-id bits on disk, unless a supervisor stands between it and programs.
 
 mod content;
 mod ids;

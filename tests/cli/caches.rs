@@ -23,11 +23,7 @@ fn caches(c: &Context) -> Outcome {
         all.extend(args);
         c.output(&text, &all).concat()
     };
-    let app = if c.one_id() {
-        "700 0:0"
-    } else {
-        "700 1000:1000"
-    };
+    let app = "700 1000:1000";
     let namespace = ["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=team"];
     for (mount, args, expected) in [
         ("target=/c", &[][..], "1 755 0:0"),

@@ -23,8 +23,8 @@ const VALUE: &str = "v4lue-of-a-build-secret";
 
 fn secrets(c: &Context) -> Outcome {
     fs::write(c.path("token"), VALUE).unwrap();
-    let user = if c.one_id() { "" } else { "USER app\n" };
-    let owner = if c.one_id() { "0:0" } else { "1000:10" };
+    let user = "USER app\n";
+    let owner = "1000:10";
     for (mount, args, script, expected) in [
         (
             "id=t",
@@ -215,7 +215,7 @@ fn agents(c: &Context) -> Outcome {
     agent(&socket);
     c.import();
     fs::copy(std::env::current_exe().unwrap(), c.path("context/ask")).unwrap();
-    let user = if c.one_id() { "" } else { "USER app\n" };
+    let user = "USER app\n";
     let owner = if c.one_id() { "0:0" } else { "1000:0" };
     let look = "echo \" * $SSH_AUTH_SOCK $(stat -c '%F %a %u:%g' $SSH_AUTH_SOCK)\"";
     let filtered = ["11: 12", "19: 5"];
@@ -284,8 +284,10 @@ fn rights(c: &Context) -> Outcome {
     );
     let told = c.build(&insecure, &["--allow", "security.insecure"]).ok();
     let line = told.said().concat();
+    // With one id the supervisor of owners has its filter, which refuses nothing that is usual.
+    let filter = if c.one_id() { "Seccomp:2" } else { "Seccomp:0" };
     assert!(
-        line.ends_with("Seccomp:0") && !line.contains("a80425fb"),
+        line.ends_with(filter) && !line.contains("a80425fb"),
         "{line}"
     );
     let mount = "FROM base\nRUN --security=insecure mkdir /m && busybox mount -t tmpfs x /m && touch /m/f\n";
@@ -362,8 +364,8 @@ fn surroundings(c: &Context) -> Outcome {
 }
 
 fn failed(c: &Context) -> Outcome {
-    let user = if c.one_id() { "" } else { "USER app\n" };
-    let name = if c.one_id() { "root" } else { "app" };
+    let user = "USER app\n";
+    let name = "app";
     let text = format!(
         "FROM base\nARG V=1\nRUN mkdir -m 777 /w\nWORKDIR /w\n{user}RUN --mount=type=tmpfs,target=/t \
         echo left >here; seq 30; echo last words; exit 7\n"

@@ -21,6 +21,7 @@ mod make;
 mod mistakes;
 mod mounts;
 mod outputs;
+mod owners;
 mod registry;
 mod remote;
 mod repositories;
@@ -56,6 +57,7 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        owners::CASES,
         remote::CASES,
         lazy::CASES,
         jobs::CASES,

@@ -134,14 +134,12 @@ fn commands(c: &Context) -> Outcome {
             .out,
         "lo\n"
     );
-    if !c.one_id() {
-        assert!(
-            run(&["-u", "app", "img", "id"])
-                .ok()
-                .out
-                .starts_with("uid=1000(app)")
-        );
-    }
+    assert!(
+        run(&["-u", "app", "img", "id"])
+            .ok()
+            .out
+            .starts_with("uid=1000(app)")
+    );
     run(&["img", "echo x >/tmp/kept"]).ok();
     run(&["img", "cat /tmp/kept"]).fails(1, &[]);
     Outcome::Passed

@@ -118,6 +118,9 @@ fn start(job: &Job) -> Result<Pid, Stop> {
         program::become_it(job, tell);
     };
     drop(tell);
+    if let Some(fd) = job.supervised {
+        drop(sys::adopt(fd).map_err(step("close the supervisor's socket"))?);
+    }
     match wire::receive::<Failure>(&mut heard) {
         Ok(None) => Ok(main),
         Ok(Some(failure)) => Err(failure.into()),

@@ -13,6 +13,7 @@ use super::step;
 use crate::capabilities::{self, Capabilities};
 use crate::error::ExecError;
 use crate::inroot;
+use crate::owners;
 use crate::spec::DEFAULT_PATH;
 use crate::sys;
 use crate::wire::{self, Failure, Job};
@@ -43,7 +44,9 @@ fn prepare(job: &Job) -> Result<(), Failure> {
         path: job.cwd.clone(),
         why,
     })?;
-    own_pipes(job.uid).map_err(step("hand the standard streams to the user"))?;
+    if job.supervised.is_none() {
+        own_pipes(job.uid).map_err(step("hand the standard streams to the user"))?;
+    }
     confine(job)
 }
 
@@ -98,15 +101,24 @@ fn confine(job: &Job) -> Result<(), Failure> {
         let groups: Vec<Gid> = groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         nix::unistd::setgroups(&groups).map_err(step("set the supplementary groups"))?;
     }
-    if job.seccomp {
-        let filter = match job.own_pids {
-            true => seccomp::from_words(&job.filter),
-            false => {
-                let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
-                shield(&mut profile);
-                seccomp::compile(&profile).map_err(step("compile the system call filter"))?
+    let filter = match job.own_pids || !job.seccomp {
+        true => seccomp::from_words(&job.filter),
+        false => {
+            let mut profile = seccomp::Profile::docker_default(job.capabilities.mask());
+            shield(&mut profile);
+            if job.supervised.is_some() {
+                owners::protect(&mut profile);
             }
-        };
+            seccomp::compile(&profile).map_err(step("compile the system call filter"))?
+        }
+    };
+    if let Some(fd) = job.supervised {
+        let socket = sys::adopt(fd).map_err(step("take over the supervisor's socket"))?;
+        owners::submit(&filter, &socket.into()).map_err(step("come under supervision"))?;
+        // For the kernel everybody stays user 0, and may what the supervisor's rules do not check.
+        return capabilities::apply(job.capabilities).map_err(step("set the capabilities"));
+    }
+    if job.seccomp {
         seccomp::install(&filter).map_err(step("install the system call filter"))?;
     }
     sys::set_ids(job.uid, job.gid)

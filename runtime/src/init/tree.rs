@@ -12,6 +12,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
+use seccomp::supervise::{RECORD, Record};
+
 use super::{Stop, device, place, step};
 use crate::inroot;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, set_readonly, tmpfs};
@@ -69,7 +71,7 @@ pub fn build(job: &Job) -> Result<(), Stop> {
     put(&root, "dev", &dev)?;
     device::populate(&dev, job, &devices)?;
     for mount in &job.mounts {
-        put_extra(&root, &dev, mount)?;
+        put_extra(&root, &dev, mount, job.supervised.is_some())?;
     }
     if job.masked {
         protect(&root, &devices)?;
@@ -122,7 +124,12 @@ fn put(root: &OwnedFd, path: &str, mount: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// Mounts what the specification asked for.
-fn put_extra(root: &OwnedFd, dev: &OwnedFd, job: &MountJob) -> Result<(), Failure> {
+fn put_extra(
+    root: &OwnedFd,
+    dev: &OwnedFd,
+    job: &MountJob,
+    supervised: bool,
+) -> Result<(), Failure> {
     let refuse = |why: String| Failure::MountPoint {
         target: job.target.clone(),
         why,
@@ -144,7 +151,7 @@ fn put_extra(root: &OwnedFd, dev: &OwnedFd, job: &MountJob) -> Result<(), Failur
             mode,
             uid,
             gid,
-        } => content_mount(dev.as_fd(), content, *mode, (*uid, *gid)),
+        } => content_mount(dev.as_fd(), content, *mode, (*uid, *gid), supervised),
     }
     .map_err(|e| refuse(e.to_string()))?;
     let directory = is_directory(&mount).map_err(|e| refuse(e.to_string()))?;
@@ -171,15 +178,23 @@ fn content_mount(
     content: &[u8],
     mode: u32,
     owner: (u32, u32),
+    supervised: bool,
 ) -> std::io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = std::fs::File::from(rustix::fs::openat(dev, CONTENT, flags, Mode::RUSR)?);
     file.write_all(content)?;
-    rustix::fs::fchown(
-        &file,
-        Some(Uid::from_raw(owner.0)),
-        Some(Gid::from_raw(owner.1)),
-    )?;
+    if supervised {
+        let value = Record::new(owner.0, owner.1).encode();
+        let flags = rustix::fs::XattrFlags::empty();
+        match rustix::fs::fsetxattr(&file, RECORD, value.as_bytes(), flags) {
+            // Before Linux 6.6 a tmpfs holds no attribute: it is shown as root's.
+            Err(Errno::NOTSUP) => {}
+            other => other?,
+        }
+    } else {
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777))?;
     drop(file);
     let mount = clone_tree(dev, CONTENT, false)?;

@@ -7,7 +7,9 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod inside;
 mod mounts;
+mod owners;
 mod support;
 
 #[path = "../../../tests/support/cases.rs"]
@@ -29,6 +31,7 @@ fn cases() -> Vec<Case> {
         mounts::CASES,
         attacks::CASES,
         fallbacks::CASES,
+        owners::CASES,
     ]
     .concat()
 }
@@ -40,6 +43,11 @@ fn main() -> ExitCode {
         && flag == "--case"
     {
         return run_case(name, ids, Path::new(base));
+    }
+    if let [_, flag, what, ..] = args.as_slice()
+        && flag == "--inside"
+    {
+        return inside::run(what);
     }
     let names: Vec<_> = cases().iter().map(|case| case.0).collect();
     let filter = match harness::asked(&names) {

@@ -15,12 +15,13 @@ use anyhow::{Context as _, Result};
 use runtime::BindSource;
 
 use super::bind::{copy_tree, is_directory, set_mode};
-use super::{Held, MountError, content, possible_owner};
+use super::{Held, MountError, content, is_supervised, possible_owner};
 use crate::build::copy::Origin;
 use crate::build::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::dockerfile::Sharing;
 use crate::image::Digest;
+use crate::layer::record_owner;
 use crate::plan::{RunMount, RunMountKind};
 use crate::progress::Step;
 use crate::rootfs::{Follow, RootPath};
@@ -121,10 +122,13 @@ impl<'a> Cache<'a> {
         }
         if self.seed.is_none() || self.look != USUAL {
             let (mode, uid, gid) = self.look;
-            let (uid, gid) = possible_owner(stage, uid, gid);
+            let held = possible_owner(stage, uid, gid);
+            let failed = || format!("cannot set the owner of {}", dir.display());
             set_mode(dir, mode)?;
-            chown(dir, Some(uid), Some(gid))
-                .with_context(|| format!("cannot set the owner of {}", dir.display()))?;
+            chown(dir, Some(held.0), Some(held.1)).with_context(failed)?;
+            if is_supervised(stage) && held != (uid, gid) {
+                record_owner(fs::File::open(dir)?, uid, gid).with_context(failed)?;
+            }
         }
         Ok(())
     }

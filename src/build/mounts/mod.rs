@@ -197,7 +197,12 @@ fn set_default(spec: &mut RunSpec, name: &str, value: &str) {
     }
 }
 
-/// The owner if files here can have it, else root: where there is one id, nobody else runs.
+/// Whether programs are shown owners that files here cannot have.
+pub(super) fn is_supervised(stage: &Stage<'_>) -> bool {
+    stage.shared.env.ids.is_single() && runtime::supervision().is_ok()
+}
+
+/// The owner if files here can have it, else root: where there is one id, everybody is that.
 fn possible_owner(stage: &Stage<'_>, uid: u32, gid: u32) -> (u32, u32) {
     let ids = stage.shared.env.ids;
     let held = |held: bool, id: u32| if held { id } else { 0 };

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use runtime::{Mount, RunSpec};
 
-use super::{MountError, possible_owner, set};
+use super::{MountError, is_supervised, possible_owner, set};
 use crate::build::stage::Stage;
 use crate::plan::{RunMount, RunMountKind};
 
@@ -69,7 +69,10 @@ pub(super) fn add(stage: &Stage<'_>, mount: &RunMount, spec: &mut RunSpec) -> Re
         set(spec, name, OsString::from_vec(bytes.to_vec()));
     }
     if let Some(target) = &mount.target {
-        let (uid, gid) = possible_owner(stage, *uid, *gid);
+        let (uid, gid) = match is_supervised(stage) {
+            true => (*uid, *gid),
+            false => possible_owner(stage, *uid, *gid),
+        };
         spec.mounts.push(Mount::Content {
             content: bytes.to_vec(),
             target: target.into(),

@@ -13,6 +13,11 @@ pub trait Ids {
     fn bypasses_modes(&self) -> bool {
         true
     }
+    /// Whether a supervisor shows programs the owners that the disk cannot hold: it wants them in an
+    /// attribute of the file, too, and set-id bits where `exec` finds them.
+    fn are_supervised(&self) -> bool {
+        false
+    }
 }
 
 /// Every id can be held: real root, or a full id map.
@@ -56,5 +61,9 @@ impl Ids for runtime::IdMap {
 
     fn holds_gid(&self, gid: u32) -> bool {
         Self::holds_gid(self, gid)
+    }
+
+    fn are_supervised(&self) -> bool {
+        self.is_single()
     }
 }

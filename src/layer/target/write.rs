@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{CAPABILITY, Content, Meta, Result, Superseded, Target, failed, read_xattrs};
-use crate::layer::Attr;
+use crate::layer::{Attr, supervised};
 use crate::rootfs::RootPath;
 
 /// The set-user-id and set-group-id bits.
@@ -222,7 +222,13 @@ impl Target<'_> {
             & entry
                 .set_capability(meta.capability())
                 .map_err(|error| failed("set the attributes of", path, error))?;
-        self.record(path, (!held).then(|| entry.attr(meta)))
+        let attr = (!held).then(|| entry.attr(meta));
+        if self.ids.are_supervised() {
+            entry
+                .set_record(attr.as_ref())
+                .map_err(|error| failed("record the owner of", path, error))?;
+        }
+        self.record(path, attr)
     }
 
     fn record(&mut self, path: &RootPath, attr: Option<Attr>) -> Result<()> {
@@ -262,7 +268,7 @@ impl Target<'_> {
             return Ok(true);
         }
         let mut mode = meta.mode & 0o7777;
-        if entry.is_device() || !self.holds(meta) {
+        if entry.is_device() || !(self.holds(meta) || self.ids.are_supervised()) {
             mode &= !SET_ID;
         }
         if !self.ids.bypasses_modes() {
@@ -313,6 +319,16 @@ impl Entry<'_> {
                 held(fremovexattr(fd, CAPABILITY))
             }
             None => Ok(true),
+        }
+    }
+
+    /// Tells the supervisor of programs, as far as the disk can. Who had no record needs none gone.
+    fn set_record(&self, attr: Option<&Attr>) -> io::Result<()> {
+        match self.open {
+            Some(fd) if self.kind != FileType::Fifo && (attr.is_some() || self.existed) => {
+                Ok(supervised::set(fd, attr)?)
+            }
+            _ => Ok(()),
         }
     }
 
