@@ -142,6 +142,6 @@ LIMITS = {
     "pigz": ("`pigz -6`, all cores, of the 1 GiB", compress("pigz", "-6c")),
     "zstd": ("`zstd -3 -T0` of the 1 GiB", compress("zstd", "-q", "-3", "-T0", "-c")),
     "compiler": ("the compiler alone", compiler),
-    "unpack1": ("`gzip -dc | tar -x` of the base, one layer after the other", unpack_one),
-    "unpack": ("`gzip -dc | tar -x` of the base's layers, on all cores", unpack_all),
+    "unpack1": ("`gzip -dc` into `tar -x` of the base, one layer after the other", unpack_one),
+    "unpack": ("`gzip -dc` into `tar -x` of the base's layers, on all cores", unpack_all),
 }
