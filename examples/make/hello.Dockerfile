@@ -1,4 +1,4 @@
-ARG BASE
+ARG BASE=alpine:latest
 FROM ${BASE}
 COPY shared /opt/shared
 COPY hello /opt/hello
