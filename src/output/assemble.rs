@@ -158,7 +158,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The diff id and the blob of a layer of a stage, made if need be, with all cores.
+/// The diff id and the blob of a layer of a stage, made if need be, with as many threads as `--jobs`
+/// allows.
 ///
 /// # Errors
 /// As [`assemble`].
@@ -172,7 +173,7 @@ pub fn layer_blob(
         env,
         layers,
         compression,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: env.jobs.limit(),
     };
     exporter.blob(index)
 }
