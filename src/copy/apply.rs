@@ -9,7 +9,8 @@ use std::io;
 
 use rustix::fs::FileType;
 
-use super::select::{Entry, Hit, Kind};
+use super::entry::{Entry, Kind};
+use super::select::Hit;
 use super::{CopyError, CopyOptions, Selection, Source};
 use crate::layer::{Content, Meta, Target, TargetError};
 use crate::rootfs::RootPath;

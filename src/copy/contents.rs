@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use super::select::{Entry, Kind, failed};
+use super::entry::{Entry, Kind, failed};
 use super::{CopyError, CopyOptions, Source};
 use crate::cache::FileDigests;
 use crate::layer::Meta;

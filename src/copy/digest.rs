@@ -10,7 +10,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use super::contents::{FileContent, read_contents};
-use super::select::{Entry, Hit, Kind};
+use super::entry::{Entry, Kind};
+use super::select::Hit;
 use super::{CopyError, CopyOptions, Selection, Source};
 use crate::cache::FileDigests;
 use crate::image::{Digest, Hashing};

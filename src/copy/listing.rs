@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 
 use super::digest::Contents;
-use super::select::{Entry, Hit, Kind};
+use super::entry::{Entry, Kind};
+use super::select::Hit;
 use super::{CopyError, CopyOptions, Selection, Source};
 use crate::cache::{FileDigests, Listed, Listing};
 use crate::image::Digest;

@@ -9,6 +9,7 @@ mod apply;
 mod chmod;
 mod contents;
 mod digest;
+mod entry;
 mod error;
 mod expand;
 mod listing;

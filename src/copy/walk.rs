@@ -13,7 +13,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, fstat, statat};
 
 use super::contents::on_all_cores;
-use super::select::{Entry, Kind, failed, is_directory};
+use super::entry::{Entry, Kind, failed, is_directory};
 use super::{CopyError, Source};
 use crate::context::{IgnoreFile, Verdict};
 use crate::rootfs::RootPath;
