@@ -90,6 +90,15 @@ pub fn helper(program: &str, said: &str) -> String {
     )
 }
 
+/// A child could not change its root directory or its ids.
+pub fn chroot() -> &'static str {
+    if nix::unistd::geteuid().is_root() {
+        "this mode needs the capabilities SYS_CHROOT, SETUID and SETGID: add them to the container (Kubernetes: securityContext.capabilities.add)"
+    } else {
+        "this mode is for root in a container: start the container with runAsUser: 0"
+    }
+}
+
 /// The namespace exists but does not let us act in it.
 pub fn confined(errno: Errno) -> String {
     match errno {

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getegid, geteuid};
 
 use crate::diagnose;
@@ -20,32 +20,36 @@ use crate::idmap::{IdMap, Range, subordinate, with_subordinate};
 use crate::owners;
 use crate::sys;
 
-/// Which ids to ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IdChoice {
-    /// As many as can be had.
-    #[default]
-    Auto,
-    /// More than one, or fail.
-    Many,
-    /// The caller's own id only.
-    One,
-}
-
 /// How to enter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct EnterOptions {
-    /// Which ids to ask for.
-    pub ids: IdChoice,
+    /// The one mode that will do; the strongest that works if not given.
+    pub mode: Option<Mode>,
 }
 
-/// The kind of namespace that was entered.
+/// The kind of sandbox, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// A user namespace with a range of ids.
     UsernsMany,
     /// A user namespace with the caller's own id alone.
     UsernsOne,
+    /// No namespace and no mount: root changes the root directory, and ids are real.
+    Chroot,
+}
+
+impl Mode {
+    /// All of them, strongest first.
+    pub const ALL: [Self; 3] = [Self::UsernsMany, Self::UsernsOne, Self::Chroot];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UsernsMany => "userns-many",
+            Self::UsernsOne => "userns-one",
+            Self::Chroot => "chroot",
+        }
+    }
 }
 
 /// What [`enter`] achieved.
@@ -89,6 +93,14 @@ pub enum EnterError {
         /// Cause and cure.
         advice: String,
     },
+    /// The root directory or the ids of a process cannot be changed.
+    #[error("cannot change the root directory and the ids of a process: {error}: {advice}")]
+    Chroot {
+        /// What the kernel said.
+        error: io::Error,
+        /// Cause and cure.
+        advice: &'static str,
+    },
     /// Something ordinary failed on the way.
     #[error("cannot {doing}: {error}")]
     Io {
@@ -114,11 +126,14 @@ pub fn enter(opts: &EnterOptions) -> Result<Entered, EnterError> {
         return Err(EnterError::Threads(threads));
     }
     let mut weaker = None;
-    if opts.ids != IdChoice::One {
+    if opts.mode == Some(Mode::Chroot) {
+        return stay();
+    }
+    if opts.mode != Some(Mode::UsernsOne) {
         match many().and_then(hold_wide) {
             Ok((holder, how)) => return step_in(holder, how, None),
             Err(Attempt::Fatal(error)) => return Err(error),
-            Err(Attempt::Weaker(why)) if opts.ids == IdChoice::Many => {
+            Err(Attempt::Weaker(why)) if opts.mode == Some(Mode::UsernsMany) => {
                 return Err(EnterError::Map { why });
             }
             Err(Attempt::Weaker(why)) => weaker = Some(why),
@@ -129,6 +144,44 @@ pub fn enter(opts: &EnterOptions) -> Result<Entered, EnterError> {
         why: diagnose::single_map(&error),
     })?;
     step_in(holder, "your own id only".to_owned(), weaker)
+}
+
+/// Enters nothing: each step is to change its root directory, with the ids that we have.
+fn stay() -> Result<Entered, EnterError> {
+    may_change_root().map_err(|error| EnterError::Chroot {
+        advice: diagnose::chroot(),
+        error,
+    })?;
+    adopt_and_hide()?;
+    let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
+    Ok(Entered {
+        mode: Mode::Chroot,
+        note: "changed root directory with real ids".to_owned(),
+        ids,
+    })
+}
+
+/// Tries it in a child.
+fn may_change_root() -> io::Result<()> {
+    let Some(child) = sys::fork_single()? else {
+        let done = nix::unistd::chroot("/").and_then(|()| nix::unistd::setgroups(&[]));
+        sys::exit_now(done.err().map_or(0, |errno| errno as i32));
+    };
+    loop {
+        match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, 0)) => return Ok(()),
+            Ok(WaitStatus::Exited(_, errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Ok(other) => return Err(io::Error::other(format!("the attempt ended: {other:?}"))),
+            Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Orphaned descendants become ours, and nobody reads our environment or memory.
+fn adopt_and_hide() -> Result<(), EnterError> {
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(io_error("become a subreaper"))?;
+    sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(io_error("become undumpable"))
 }
 
 /// Why an attempt did not succeed: try something weaker, or give up.
@@ -233,8 +286,7 @@ fn step_in(holder: Holder, how: String, weaker: Option<String>) -> Result<Entere
             advice: diagnose::confined(e),
         }
     })?;
-    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(io_error("become a subreaper"))?;
-    sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(io_error("become undumpable"))?;
+    adopt_and_hide()?;
     let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
     let mut entered = describe(ids, &how, weaker);
     if entered.mode == Mode::UsernsOne {
@@ -248,14 +300,12 @@ fn step_in(holder: Holder, how: String, weaker: Option<String>) -> Result<Entere
 }
 
 fn describe(ids: IdMap, how: &str, weaker: Option<String>) -> Entered {
-    let mode = if ids.is_single() {
-        Mode::UsernsOne
+    let (mode, mut note) = if ids.is_single() {
+        let note = format!("user namespace with one id ({how})");
+        (Mode::UsernsOne, note)
     } else {
-        Mode::UsernsMany
-    };
-    let mut note = match mode {
-        Mode::UsernsMany => format!("user namespace with {} ids ({how})", ids.count()),
-        Mode::UsernsOne => format!("user namespace with one id ({how})"),
+        let note = format!("user namespace with {} ids ({how})", ids.count());
+        (Mode::UsernsMany, note)
     };
     if let Some(why) = weaker {
         note.push_str("; no more because ");

@@ -35,7 +35,7 @@ mod wire;
 pub use attached::Attached;
 pub use capabilities::Capabilities;
 pub use caps::Capability;
-pub use enter::{EnterError, EnterOptions, Entered, IdChoice, Mode, enter};
+pub use enter::{EnterError, EnterOptions, Entered, Mode, enter};
 pub use error::{Error, ExecError, Exit};
 pub use idmap::IdMap;
 pub use init::init_if_reexecuted;

@@ -76,6 +76,10 @@ struct App {
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
 
+    /// The kind of sandbox [default: the strongest that works here]
+    #[arg(long, global = true, value_name = "MODE", default_value = "auto", hide_default_value = true, value_parser = values::sandbox)]
+    sandbox: values::Sandbox,
+
     /// Ask URL before the registry HOST; may be repeated
     #[arg(long = "registry-mirror", global = true, value_name = "HOST=URL")]
     registry_mirrors: Vec<String>,
@@ -111,7 +115,9 @@ enum Command {
 impl App {
     /// Enters the sandbox's namespaces; nothing may have started a thread before.
     fn enter(&self) -> Result<Entered> {
-        Ok(runtime::enter(&EnterOptions::default())?)
+        Ok(runtime::enter(&EnterOptions {
+            mode: self.sandbox.0,
+        })?)
     }
 
     /// Opens the store for work with layers.

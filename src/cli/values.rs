@@ -101,6 +101,28 @@ pub fn host(text: &str) -> Result<(String, String), UsageError> {
     Ok((name.to_owned(), bare.to_owned()))
 }
 
+/// The mode that `--sandbox` asks for; none is the strongest that works.
+#[derive(Clone, Copy, Debug)]
+pub struct Sandbox(pub Option<runtime::Mode>);
+
+/// `auto` or the name of a mode.
+///
+/// # Errors
+/// When there is no such mode.
+pub fn sandbox(text: &str) -> Result<Sandbox, UsageError> {
+    let mut modes = runtime::Mode::ALL.into_iter();
+    match modes.find(|mode| mode.name() == text) {
+        None if text == "auto" => Ok(Sandbox(None)),
+        None => {
+            let names = runtime::Mode::ALL.map(runtime::Mode::name).join(", ");
+            Err(UsageError(format!(
+                "--sandbox {text:?}: one of auto, {names} is needed"
+            )))
+        }
+        mode => Ok(Sandbox(mode)),
+    }
+}
+
 /// `NAME=SOFT[:HARD]`; -1 and `unlimited` mean no limit.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use runtime::{EnterError, EnterOptions, IdChoice, Mode, Workspace, enter};
+use runtime::{EnterError, EnterOptions, Mode, Workspace, enter};
 use seccomp::{Action, Profile, Rule, compile, install};
 
 use crate::Case;
@@ -70,7 +70,7 @@ fn no_new_privileges(_: &Context) -> Outcome {
     }
     no_new_privs();
     let error = enter(&EnterOptions {
-        ids: IdChoice::Many,
+        mode: Some(Mode::UsernsMany),
     })
     .unwrap_err()
     .to_string();
@@ -130,7 +130,10 @@ fn no_helpers(cx: &Context) -> Outcome {
 fn no_mounts_in_the_namespace(_: &Context) -> Outcome {
     no_new_privs();
     refuse(&["mount"], libc::EACCES);
-    let error = enter(&EnterOptions { ids: IdChoice::One }).unwrap_err();
+    let error = enter(&EnterOptions {
+        mode: Some(Mode::UsernsOne),
+    })
+    .unwrap_err();
     if let EnterError::Unshare { .. } = error {
         return Outcome::Skipped(error.to_string());
     }

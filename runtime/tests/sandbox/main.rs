@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use harness::{Cases, SECRET, Who};
-use runtime::{EnterOptions, IdChoice, enter};
+use runtime::{EnterOptions, Mode, enter};
 use support::{Context, Outcome};
 
 /// A case: its name, whether the harness enters a namespace first, and what it does.
@@ -79,13 +79,13 @@ fn run_case(name: &str, ids: &str, base: &Path) -> ExitCode {
     let Some((_, wants_namespace, case)) = cases().into_iter().find(|c| c.0 == name) else {
         return ExitCode::FAILURE;
     };
-    let ids = match ids {
-        "many" => IdChoice::Many,
-        "one" => IdChoice::One,
-        _ => IdChoice::Auto,
+    let mode = match ids {
+        "many" => Some(Mode::UsernsMany),
+        "one" => Some(Mode::UsernsOne),
+        _ => None,
     };
     let entered = match wants_namespace
-        .then(|| enter(&EnterOptions { ids }))
+        .then(|| enter(&EnterOptions { mode }))
         .transpose()
     {
         Ok(entered) => entered,
