@@ -332,9 +332,7 @@ impl<'a> Stage<'a> {
         };
         shown.finish(outcome);
         if let Some(below) = made.below {
-            let is_base = |built: &BuiltLayer| matches!(built.origin, Origin::Base { .. });
-            self.result.layers.retain(is_base);
-            self.result.layers.extend(below);
+            self.replace_steps(below);
         }
         self.result.executed |= made.executed;
         self.result.steps.push(BuiltStep {
@@ -345,6 +343,22 @@ impl<'a> Stage<'a> {
         self.result.layers.push(made.layer);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
+    }
+
+    /// Puts other layers of the same steps in the place of those so far. What is the stage's base
+    /// rather than a step of it remains that.
+    fn replace_steps(&mut self, layers: Vec<BuiltLayer>) {
+        let is_step = |built: &&mut BuiltLayer| !matches!(built.origin, Origin::Base { .. });
+        let old = self.result.layers.iter_mut().filter(is_step);
+        for (old, new) in old.zip(layers) {
+            let origin = match (&old.origin, &new.origin) {
+                (Origin::Files { .. }, Origin::Step { created, .. }) => Origin::Files {
+                    created: created.clone(),
+                },
+                (_, origin) => origin.clone(),
+            };
+            *old = BuiltLayer { origin, ..new };
+        }
     }
 
     /// An earlier build's layer, else what `execute` makes.
