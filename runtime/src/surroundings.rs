@@ -2,6 +2,7 @@
 //! from another. Nothing is decided by it; what is possible is found out by doing.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// Those of this process. What cannot be read is left out.
     pub fn read() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = read("/proc/self/status").unwrap_or_default();
         let field = |key: &str| {
             let mut lines = status.lines();
             lines.find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()))
@@ -138,7 +139,7 @@ pub fn key(place: &Path) -> Option<String> {
     use std::fmt::Write as _;
     use std::os::unix::fs::MetadataExt as _;
     let mut key = format!("{} {}", env!("CARGO_PKG_VERSION"), boot()?);
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let status = read("/proc/self/status")?;
     for line in status.lines() {
         let name = line.split(':').next()?;
         let bears = matches!(
@@ -201,16 +202,23 @@ fn sysctl(name: &str) -> Option<String> {
     text(&format!("/proc/sys/{name}"))
 }
 
+/// A file of `/proc`, whose length nobody knows before: in few calls.
+fn read(path: &str) -> Option<String> {
+    let mut text = Vec::with_capacity(8192);
+    fs::File::open(path).ok()?.read_to_end(&mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
 fn text(path: &str) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?;
+    let text = read(path)?;
     let text = text.trim_end_matches(['\0', '\n']).trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Whether our root is not the root of the mount namespace, as far as mountinfo shows it.
 fn is_chrooted() -> bool {
-    fs::read_to_string("/proc/self/mountinfo")
-        .is_ok_and(|text| !text.lines().any(|line| line.split(' ').nth(4) == Some("/")))
+    read("/proc/self/mountinfo")
+        .is_some_and(|text| !text.lines().any(|line| line.split(' ').nth(4) == Some("/")))
 }
 
 fn is_overlay(path: &str) -> bool {

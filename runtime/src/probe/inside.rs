@@ -20,16 +20,18 @@ use crate::overlay::Workspace;
 use crate::sys;
 
 /// Tries everything in the user namespace of the process `holder`. `scratch` are our directories, one
-/// in each place, each with an empty directory for us of this `name`.
+/// in each place, each with an empty directory for us of this `name`; `asked` says in which of them an
+/// overlay is to be tried.
 pub fn trials(
     holder: nix::unistd::Pid,
     scratch: &[PathBuf],
     name: &str,
+    asked: &dyn Fn(usize) -> bool,
 ) -> std::io::Result<Trials> {
     child::run(|tell| {
         let mounts = tell.attempt(Facility::MountNamespace, || enter(holder));
         if mounts {
-            with_mounts(tell, scratch, name);
+            with_mounts(tell, scratch, name, asked);
         }
         // What is left for a namespace that cannot mount. There is no way back from it.
         outside::identity(tell);
@@ -48,8 +50,12 @@ fn enter(holder: nix::unistd::Pid) -> Result<(), Failed> {
         .map_err(step("make the mounts private (mount)"))
 }
 
-fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str) {
-    for (place, dir) in scratch.iter().enumerate() {
+fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(usize) -> bool) {
+    for (place, dir) in scratch
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| asked(*place))
+    {
         let dir = dir.join(name);
         tell.attempt_in(Facility::Overlay, Some(place), || overlay(&dir));
     }

@@ -62,11 +62,19 @@ pub fn probe(places: &[PathBuf]) -> io::Result<Findings> {
     let held = holder::many().map(|(holder, _)| holder);
     let holder = reached(held, Facility::ManyIds, &mut many)?;
     if let Some(holder) = holder {
-        many.0.extend(inside::trials(holder.pid(), dirs, MANY)?.0);
+        many.0
+            .extend(inside::trials(holder.pid(), dirs, MANY, &|_| true)?.0);
     }
     let mut one = Trials::default();
     if let Some(holder) = reached(holder::one(), Facility::OneId, &mut one)? {
-        one.0.extend(inside::trials(holder.pid(), dirs, ONE)?.0);
+        // Whether a file system holds an upper directory does not depend on the ids.
+        let is_known = |place| many.works_in(Facility::Overlay, Some(place));
+        one.0
+            .extend(inside::trials(holder.pid(), dirs, ONE, &|place| !is_known(place))?.0);
+        for place in (0..places.len()).filter(|place| is_known(*place)) {
+            one.0
+                .extend(many.get(Facility::Overlay, Some(place)).cloned());
+        }
     }
     Ok(Findings {
         surroundings: Surroundings::read(),
@@ -109,11 +117,9 @@ impl Scratch {
     fn new(places: &[PathBuf]) -> io::Result<Self> {
         let mut scratch = Self { dirs: Vec::new() };
         for place in places {
-            let dir = place.join(format!("probe-{}", std::process::id()));
-            // A crashed process of our number may have left one.
-            remove(&dir);
-            make(&dir).map_err(|error| {
-                let why = format!("cannot make {}: {error}", dir.display());
+            let dir = nix::unistd::mkdtemp(&place.join("probe-XXXXXX")).map_err(|errno| {
+                let error = io::Error::from(errno);
+                let why = format!("cannot make a directory in {}: {error}", place.display());
                 io::Error::new(error.kind(), why)
             })?;
             scratch.dirs.push(dir.clone());
@@ -128,13 +134,11 @@ fn make(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
-/// Takes a directory away; what cannot be taken away is a few small files.
-fn remove(dir: &Path) {
-    drop(fs::remove_dir_all(dir));
-}
-
 impl Drop for Scratch {
     fn drop(&mut self) {
-        self.dirs.iter().for_each(|dir| remove(dir));
+        // What cannot be taken away is a few small files.
+        self.dirs
+            .iter()
+            .for_each(|dir| drop(fs::remove_dir_all(dir)));
     }
 }
