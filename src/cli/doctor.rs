@@ -61,6 +61,15 @@ fn tell(probed: &Probed, verdicts: &[Verdict], out: &mut dyn Write) -> std::io::
         ]);
     }
     table::write(out, &rows)?;
+    if taken.is_none()
+        && let Some(verdict) = verdicts.iter().find(|verdict| verdict.works)
+    {
+        writeln!(
+            out,
+            "\n{0} works if it is asked for: --sandbox {0}",
+            verdict.name
+        )?;
+    }
     let cures = cures(probed, verdicts);
     if !cures.is_empty() {
         writeln!(out, "\nto get more:")?;
@@ -77,10 +86,11 @@ fn tell(probed: &Probed, verdicts: &[Verdict], out: &mut dyn Write) -> std::io::
         .map(|verdict| verdict.limits.iter().collect())
         .unwrap_or_default();
     if !limits.is_empty() {
-        writeln!(out, "\nin {mode}, which works:")?;
+        writeln!(out, "\n{mode} works, with these limits:")?;
     }
     for lack in limits {
-        writeln!(out, "  {}: {}", short(lack), lack.advice.cause)?;
+        let title = lack.facility.map_or("support", Facility::title);
+        writeln!(out, "  no {title}: {}", lack.advice.cause)?;
     }
     Ok(())
 }

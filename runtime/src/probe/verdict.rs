@@ -189,6 +189,11 @@ impl Findings {
             .into_iter()
             .filter_map(|facility| self.lack(trials, facility, None))
             .collect();
+        if trials.get(Facility::UserNamespace, None).is_none() {
+            // What a map needs was missing before the namespace was tried; the other map's was.
+            let tried = self.lack(&self.one, Facility::UserNamespace, None);
+            lacks.splice(0..0, tried);
+        }
         if !trials.works(Facility::PivotRoot) {
             lacks.extend(self.lack(trials, Facility::MoveRoot, None));
         }
@@ -275,7 +280,14 @@ impl Findings {
 
     fn lack(&self, trials: &Trials, facility: Facility, place: Option<usize>) -> Option<Lack> {
         let failed = trials.get(facility, place)?.failed.clone()?;
-        Some(self.explained(facility, failed))
+        let mut lack = self.explained(facility, failed);
+        if is_powerless(trials) {
+            // Ubuntu's AppArmor does that, whether or not its sysctl can be read.
+            let mut around = self.surroundings.clone();
+            around.apparmor_userns = Some(true);
+            lack.advice = diagnose::explain(facility, &lack.failed, &around);
+        }
+        Some(lack)
     }
 
     fn explained(&self, facility: Facility, failed: Failed) -> Lack {
@@ -311,6 +323,16 @@ impl Findings {
         let lack = self.verdict(stronger).lacks.into_iter().next()?;
         Some(format!("{}: {}", stronger.name(), lack.failed))
     }
+}
+
+/// Whether a user namespace was entered in which nothing is allowed.
+fn is_powerless(trials: &Trials) -> bool {
+    let refused = |facility| {
+        trials
+            .get(facility, None)
+            .is_some_and(|t| t.failed.is_some())
+    };
+    refused(Facility::MountNamespace) && refused(Facility::Chroot)
 }
 
 #[cfg(test)]
