@@ -83,7 +83,7 @@ fn build(
     let read = |source: &SourceText| plan(args, source, &options, progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
-    let entered = app.enter()?;
+    let entered = app.enter(&|text| progress.note(text))?;
     progress.note(&format!("sandbox: {}", entered.note));
     // Before the store is open: from there on somebody has to clean up.
     let cancel = Cancel::default();

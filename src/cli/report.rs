@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
+use super::sandbox::NoSandbox;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
 };
@@ -244,7 +245,7 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(PlaceError::Registry(_)) | None => {}
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
-    let environment = cause.is::<runtime::EnterError>();
+    let environment = cause.is::<runtime::EnterError>() || cause.is::<NoSandbox>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
         || cause.is::<NoDirectory>()
