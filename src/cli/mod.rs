@@ -115,9 +115,11 @@ enum Command {
 impl App {
     /// Enters the sandbox's namespaces; nothing may have started a thread before.
     fn enter(&self) -> Result<Entered> {
-        Ok(runtime::enter(&EnterOptions {
+        let entered = runtime::enter(&EnterOptions {
             mode: self.sandbox.0,
-        })?)
+        })?;
+        runtime::check_calls(entered.mode)?;
+        Ok(entered)
     }
 
     /// Opens the store for work with layers.

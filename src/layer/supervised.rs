@@ -99,7 +99,14 @@ pub(super) fn in_table(
         return Ok(None);
     }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
-    let stat = statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME)?;
+    let stat = match statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME) {
+        // A filter forbids it, so the table knows no times either.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let inode = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
+            return Ok(owners.of_inode(inode, None));
+        }
+        other => other?,
+    };
     let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
     Ok(owners.of_inode(stat.stx_ino, Some(born)))
 }

@@ -176,6 +176,26 @@ pub(super) fn is_settled(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o222 == 0
 }
 
+/// Sees to it that a file is on the disk, and everything else where one alone cannot be synced.
+pub(super) fn sync_file(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if cannot_sync(&error) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether the file system, or a filter, has no such call, rather than the disk having failed.
+pub(super) fn cannot_sync(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NOTSUP)
+    )
+}
+
 fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -184,7 +204,7 @@ fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
         .open(path)?;
     file.write_all(bytes)?;
     if sync == Sync::Yes {
-        file.sync_all()?;
+        sync_file(&file)?;
     }
     Ok(())
 }
@@ -205,6 +225,6 @@ fn put_in_place(tmp: &Path, path: &Path, sync: Sync) -> io::Result<()> {
 fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(path);
     File::open(parent)
-        .and_then(|dir| dir.sync_all())
+        .and_then(|dir| sync_file(&dir))
         .at("sync", parent)
 }

@@ -4,10 +4,10 @@
 //! Whatever a place is made of comes from the arguments of this test program, never from anything that
 //! the program under test would look at.
 
-use std::process::ExitCode;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
@@ -47,7 +47,9 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     for (word, value) in later {
         change(&word, &value);
     }
-    let argv: Vec<CString> = args.map(|arg| CString::new(arg.into_vec()).unwrap()).collect();
+    let argv: Vec<CString> = args
+        .map(|arg| CString::new(arg.into_vec()).unwrap())
+        .collect();
     match execv(&argv[0], &argv) {
         Ok(never) => match never {},
         Err(errno) => panic!("{:?}: {errno}", argv[0]),
@@ -106,7 +108,14 @@ fn mount_there(text: &str) {
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
     if kind == "bind" {
-        mount(Some(options), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        mount(
+            Some(options),
+            target,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
         return;
     }
     if kind == "remount" {
@@ -117,7 +126,11 @@ fn mount_there(text: &str) {
         return;
     }
     let (flags, data) = flags_of(options);
-    let source = if Path::new(kind).is_absolute() { kind } else { "none" };
+    let source = if Path::new(kind).is_absolute() {
+        kind
+    } else {
+        "none"
+    };
     let data = Some(data.as_str()).filter(|data| !data.is_empty());
     mount(Some(source), target, Some(kind), flags, data).unwrap_or_else(|e| panic!("{text}: {e}"));
 }
@@ -159,7 +172,9 @@ fn change(word: &str, value: &str) {
             setrlimit(resource, number, number).unwrap();
         }
         "umask" => {
-            umask(Mode::from_bits_truncate(u32::from_str_radix(value, 8).unwrap()));
+            umask(Mode::from_bits_truncate(
+                u32::from_str_radix(value, 8).unwrap(),
+            ));
         }
         "close" => close(value.parse::<i32>().unwrap()).unwrap(),
         "ignore" => ignore(value.parse().unwrap()),

@@ -39,7 +39,9 @@ const NOBODY_ELSE: u32 = 54321;
 type Case = (&'static str, fn(&Place) -> Outcome);
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into()).collect();
+    let args: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into())
+        .collect();
     if args.get(1).is_some_and(|flag| flag == "--launch") {
         return launch::main(std::env::args_os().skip(2));
     }
@@ -90,7 +92,10 @@ fn run_case(name: &str, who: &str, base: &Path) -> ExitCode {
 
 /// Nobody's account is given: the launcher needs what root may do, and changes the user itself.
 fn everyone() -> Vec<Who> {
-    let who = |name| Who { name, account: None };
+    let who = |name| Who {
+        name,
+        account: None,
+    };
     if !nix::unistd::geteuid().is_root() {
         return vec![who("caller")];
     }

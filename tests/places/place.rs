@@ -54,7 +54,10 @@ pub fn prepare(base: &Path) -> Registry {
     let registry = Registry::start();
     let name = registry.push_base(&context, "base");
     fs::write(base.join("image"), name).unwrap();
-    let place = Place { context, user: None };
+    let place = Place {
+        context,
+        user: None,
+    };
     place.fill();
     place.build(&[]).ok();
     fs::write(base.join("digest"), place.digest()).unwrap();
@@ -113,12 +116,17 @@ impl Place {
     /// Writes the context.
     fn fill(&self) {
         let image = fs::read_to_string(self.context.base.parent().unwrap().join("image")).unwrap();
-        self.context.file("Dockerfile", DOCKERFILE.replace("BASE", &image));
-        self.context.file("file", "a file of the context\n".repeat(5000));
+        self.context
+            .file("Dockerfile", DOCKERFILE.replace("BASE", &image));
+        self.context
+            .file("file", "a file of the context\n".repeat(5000));
         self.context.file("sub dir/inner", "inner\n");
         let archive = fs::File::create(self.path("context/archive.tar")).unwrap();
         let mut archive = tar::Builder::new(archive);
-        for (name, kind) in [("null", tar::EntryType::Char), ("plain", tar::EntryType::Regular)] {
+        for (name, kind) in [
+            ("null", tar::EntryType::Char),
+            ("plain", tar::EntryType::Regular),
+        ] {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(kind);
             header.set_uid(5);
@@ -133,7 +141,11 @@ impl Place {
         archive.into_inner().unwrap();
         for name in ["sub dir", "archive.tar"] {
             let mode = if name == "sub dir" { 0o755 } else { 0o644 };
-            fs::set_permissions(self.path("context").join(name), Permissions::from_mode(mode)).unwrap();
+            fs::set_permissions(
+                self.path("context").join(name),
+                Permissions::from_mode(mode),
+            )
+            .unwrap();
         }
     }
 
@@ -193,7 +205,11 @@ impl Place {
             End::Fails(code, words) => {
                 assert_eq!(ran.code, i32::from(code), "{}", ran.err);
                 for word in words {
-                    assert!(ran.err.contains(word), "{word:?} is missing in:\n{}", ran.err);
+                    assert!(
+                        ran.err.contains(word),
+                        "{word:?} is missing in:\n{}",
+                        ran.err
+                    );
                 }
             }
         }
@@ -206,6 +222,7 @@ impl Place {
 
     /// Skips what only root can make.
     pub fn needs_root(&self) -> Option<Outcome> {
-        (!self.is_made_by_root()).then(|| Outcome::Skipped("only root can make this place".to_owned()))
+        (!self.is_made_by_root())
+            .then(|| Outcome::Skipped("only root can make this place".to_owned()))
     }
 }
