@@ -43,10 +43,13 @@ pub(crate) struct Need {
     why: &'static str,
     /// Whether a sandbox without namespaces needs it as well.
     always: bool,
+    /// Whether a kernel that does not know it will do: only a filter that says something else will not.
+    may_be_unknown: bool,
 }
 
 const NO_FD: libc::c_long = -1;
 const NO_FLAGS: libc::c_long = 0x7fff_0000;
+const P_PIDFD: libc::c_long = 3;
 
 const MOUNTS: &str = "the file system of a sandbox is mounted with it";
 
@@ -64,6 +67,7 @@ const fn need(
         since,
         why,
         always: false,
+        may_be_unknown: false,
     }
 }
 
@@ -75,6 +79,31 @@ const fn always(need: Need) -> Need {
 }
 
 const NEEDS: &[Need] = &[
+    Need {
+        may_be_unknown: true,
+        ..always(need(
+            "clone3",
+            libc::SYS_clone3,
+            [0, 0, 0, 0, 0],
+            "Linux 5.3",
+            "threads are started with it unless the answer is that it does not exist, as of filters of \
+             container engines since 2021",
+        ))
+    },
+    always(need(
+        "waitid",
+        libc::SYS_waitid,
+        [P_PIDFD, NO_FD, 0, 0, 0],
+        "Linux 5.4",
+        "processes of a step are waited for with it",
+    )),
+    always(need(
+        "fcntl(F_ADD_SEALS)",
+        libc::SYS_fcntl,
+        [NO_FD, libc::F_ADD_SEALS as libc::c_long, 0, 0, 0],
+        "Linux 3.17",
+        "a sandbox is started from a copy of this program that it cannot change",
+    )),
     always(need(
         "openat2",
         libc::SYS_openat2,
@@ -192,12 +221,12 @@ pub fn check_calls(mode: Mode) -> Result<(), MissingCall> {
         .filter(|need| need.always || mode != Mode::Chroot);
     for need in needs {
         let error = sys::try_in_vain(need);
-        // A mount call that is there has the right to refuse us; only chroot would tell that apart.
-        let missing = [libc::ENOSYS, libc::EPERM, libc::EACCES];
-        if error
-            .raw_os_error()
-            .is_some_and(|errno| missing.contains(&errno))
-        {
+        let missing = match error.raw_os_error() {
+            Some(libc::ENOSYS) => !need.may_be_unknown,
+            Some(libc::EPERM | libc::EACCES) => true,
+            _ => false,
+        };
+        if missing {
             return Err(MissingCall {
                 name: need.name,
                 why: need.why,

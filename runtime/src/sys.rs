@@ -303,6 +303,20 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Has the status of children kept, and a file that grows too large fail to.
+pub fn usual_dispositions() -> io::Result<()> {
+    for (signal, disposition) in [
+        (libc::SIGCHLD, libc::SIG_DFL),
+        (libc::SIGXFSZ, libc::SIG_IGN),
+    ] {
+        // SAFETY: both are valid dispositions, and no handler is set.
+        if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Puts every signal back to its default disposition and unblocks all.
 pub fn reset_signals() -> io::Result<()> {
     for signal in 1..=libc::SIGRTMAX() {

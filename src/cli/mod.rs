@@ -129,7 +129,11 @@ impl App {
 
     /// Opens the store for work with images, for which no sandbox is needed.
     fn images(&self) -> Result<Store> {
-        self.store(NO_ID_MAP)
+        let store = self.store(NO_ID_MAP)?;
+        if let Some(weakness) = store.weakness() {
+            eprintln!("warning: {weakness}");
+        }
+        Ok(store)
     }
 
     fn store(&self, id_map: &str) -> Result<Store> {

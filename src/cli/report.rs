@@ -243,6 +243,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(PlaceError::Damaged { .. }) => return Some(Class::Usage),
         Some(PlaceError::Registry(_)) | None => {}
     }
+    if let Some(LayerError::NoAttributes { .. }) = cause.downcast_ref() {
+        return Some(Class::Environment);
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()

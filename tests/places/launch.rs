@@ -6,7 +6,6 @@
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -21,8 +20,9 @@ use seccomp::{Action, Condition, Profile, Rule, compile, install};
 /// `WORD=VALUE` up to `--`, then the program and its arguments.
 ///
 /// * `refuse=CALL:ERRNO[:ARGUMENT:VALUE]…`, the last for calls with that in an argument only
-/// * `mount=TYPE:TARGET:OPTIONS`, `nosuid`, `nodev`, `noexec` and `ro` among them; `bind` takes a source
-///   for options
+/// * `mount=TYPE:TARGET:OPTIONS`, `nosuid`, `nodev`, `noexec` and `ro` among them; `remount` for a directory
+///   as it is, `here` for a mount as it is
+/// * `open=FILE`, a descriptor that is left open
 /// * `user=UID`, whose group has the same number
 /// * `limit=NAME:NUMBER`, `umask=OCTAL`, `close=DESCRIPTOR`
 /// * `ignore=SIGNAL`, `block=all`
@@ -100,39 +100,26 @@ fn refuse(rules: Vec<Rule>) {
     install(&compile(&profile).unwrap()).unwrap();
 }
 
-fn mount_there(text: &str) {
+/// `TYPE:TARGET:OPTIONS`, seen by this process and what it starts.
+pub fn mount_there(text: &str) {
     let mut words = text.splitn(3, ':');
     let mut word = || words.next().unwrap_or_default();
     let (kind, target, options) = (word(), word(), word());
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-    if kind == "bind" {
-        mount(
-            Some(options),
-            target,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .unwrap();
-        return;
-    }
-    if kind == "remount" {
+    if kind == "remount" || kind == "here" {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-        mount(Some(target), target, None::<&str>, flags, None::<&str>).unwrap();
+        if kind == "remount" {
+            mount(Some(target), target, None::<&str>, flags, None::<&str>).unwrap();
+        }
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flags_of(options).0;
         mount(None::<&str>, target, None::<&str>, flags, None::<&str>).unwrap();
         return;
     }
     let (flags, data) = flags_of(options);
-    let source = if Path::new(kind).is_absolute() {
-        kind
-    } else {
-        "none"
-    };
     let data = Some(data.as_str()).filter(|data| !data.is_empty());
-    mount(Some(source), target, Some(kind), flags, data).unwrap_or_else(|e| panic!("{text}: {e}"));
+    mount(Some("none"), target, Some(kind), flags, data).unwrap_or_else(|e| panic!("{text}: {e}"));
 }
 
 fn flags_of(options: &str) -> (MsFlags, String) {
@@ -170,6 +157,11 @@ fn change(word: &str, value: &str) {
             };
             let number = number.parse().unwrap();
             setrlimit(resource, number, number).unwrap();
+        }
+        "open" => {
+            let file = std::fs::File::open(value).unwrap();
+            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+            std::mem::forget(file);
         }
         "umask" => {
             umask(Mode::from_bits_truncate(

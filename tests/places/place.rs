@@ -1,6 +1,6 @@
 //! A [`Place`]: where a build is started, by whom, and what it came to.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -101,16 +101,6 @@ impl Place {
     /// Whether the builder has one id, as far as the account goes.
     pub fn one_id(&self) -> bool {
         self.user == Some(crate::NOBODY_ELSE)
-    }
-
-    /// Whether the builder is root.
-    pub fn is_root(&self) -> bool {
-        self.user.is_none() && self.is_made_by_root()
-    }
-
-    /// The user's id, where the launcher changes to one.
-    pub fn user(&self) -> Option<u32> {
-        self.user
     }
 
     /// Writes the context.
@@ -215,9 +205,12 @@ impl Place {
         }
     }
 
-    /// A path of the case as an argument.
-    pub fn arg(&self, name: &str) -> OsString {
-        self.path(name).into_os_string()
+    /// A new directory of the user's.
+    pub fn made(&self, name: impl AsRef<OsStr>) -> PathBuf {
+        let dir = self.path(name);
+        fs::create_dir(&dir).unwrap();
+        self.give(&dir);
+        dir
     }
 
     /// Skips what only root can make.
