@@ -74,7 +74,7 @@ impl RunArgs {
 /// # Errors
 /// When it could not be started.
 pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
-    let entered = app.enter()?;
+    let entered = app.enter(&|_| {})?;
     let store = app.open_store(&entered)?;
     let image = find(args, app, &store)?;
     let registries = app.registries()?;
