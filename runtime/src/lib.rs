@@ -32,6 +32,7 @@ mod spawn;
 mod spec;
 mod stubs;
 mod sys;
+mod upper;
 mod wire;
 
 pub use attached::Attached;
@@ -49,3 +50,4 @@ pub use seccomp::supervise::{Device, Owners, RECORD, Record};
 pub use signals::usual_signals;
 pub use spawn::{Child, KillHandle, spawn};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
+pub use upper::check_upper;

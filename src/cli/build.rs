@@ -68,6 +68,8 @@ fn build(
     let mut depfile = Depfile::asked(args, &outputs)?;
     let settings = settings(args, &build_args, &outputs)?;
     let limit = upkeep::limit(args.store_limit.as_deref())?;
+    // Reading the Dockerfile needs one of them already.
+    runtime::check_calls(runtime::Mode::Chroot)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     if depfile.is_some() && !input.is_directory() {
@@ -89,7 +91,7 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let store = app.open_store(&entered)?;
+    let store = app.open_for_steps(&entered)?;
     if let Some(weakness) = store.weakness() {
         progress.warn(&weakness);
     }

@@ -168,6 +168,11 @@ pub(super) fn tell(error: &anyhow::Error) {
         Some(diagnostics) => eprintln!("{diagnostics}"),
         None => eprintln!("error: {}", printable(&in_one(error))),
     }
+    if classify(error) == Class::Environment
+        && let Some(help) = super::limits::help(&in_one(error))
+    {
+        eprintln!("help: {help}");
+    }
 }
 
 /// The error and its causes in one text. A cause that was told already is not told again.

@@ -65,7 +65,10 @@ impl Store {
 
 /// A number that nobody else has.
 pub(super) fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
+    getrandom::u64().map_err(|error| {
+        let told = format!("the system gives no random numbers: {error}; is /dev mounted?");
+        io::Error::new(io::ErrorKind::Unsupported, told)
+    })
 }
 
 /// Makes a directory that only its owner can enter, with the directories above it.
