@@ -188,7 +188,12 @@ fn build(
     let left = shared_cache::leave(&env, args, &registries, &image, &delivered.pushed);
     store.settle()?;
     cancel.check()?;
-    left?;
+    if let Err(error) = left {
+        // The image is there all the same.
+        write_id(args, &delivered)?;
+        told.result = Some(result(&delivered));
+        return Err(error);
+    }
     if let Some(depfile) = &mut depfile {
         depfile.add_files(named::layout_files(&args.build_contexts));
         depfile.add_inputs(&context);
@@ -232,9 +237,7 @@ fn write_files(
     depfile: Option<Depfile<'_>>,
     shown: &Shown,
 ) -> Result<()> {
-    if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
-        metadata::write_id(path, id.as_str())?;
-    }
+    write_id(args, delivered)?;
     if let Some(path) = &args.metadata_file {
         let mut value = result(delivered);
         told.add_to(&mut value);
@@ -243,6 +246,13 @@ fn write_files(
     match depfile {
         Some(depfile) => depfile.finish(shown.progress()),
         None => Ok(()),
+    }
+}
+
+fn write_id(args: &BuildArgs, delivered: &Delivered) -> Result<()> {
+    match (&args.iidfile, &delivered.id) {
+        (Some(path), Some(id)) => metadata::write_id(path, id.as_str()),
+        _ => Ok(()),
     }
 }
 

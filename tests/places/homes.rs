@@ -233,9 +233,10 @@ fn few_processes(place: &Place) -> Outcome {
         return Outcome::Skipped("there is no limit for root".to_owned());
     }
     let few = Fails(6, &["ulimit -u"]);
-    for limit in [1, 4, 8, 12] {
+    for limit in [2, 4, 6, 8, 9, 10, 11, 12, 13, 14, 15] {
         let built = place.build(&[&format!("limit=nproc:{limit}")]);
-        if built.code != 0 {
+        // The launcher may already be one too many.
+        if built.code != 0 && !built.err.contains("launch.rs") {
             place.ends(&built, few);
         }
     }
