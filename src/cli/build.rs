@@ -92,6 +92,9 @@ fn build(
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
     let store = app.open_store(&entered)?;
+    if let Some(weakness) = store.weakness() {
+        progress.warn(&weakness);
+    }
     let _upkeep = AtTheEnd {
         store: &store,
         limit,

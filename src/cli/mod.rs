@@ -129,6 +129,7 @@ impl App {
         if let Some(why) = &settled.moved {
             tell(&format!("store: {}, since {why}", settled.root.display()));
         }
+        runtime::check_calls(entered.mode)?;
         self.place.get_or_init(|| settled.root);
         Ok(entered)
     }
@@ -166,7 +167,11 @@ impl App {
 
     /// Opens the store for work with images, for which no sandbox is needed.
     fn images(&self) -> Result<Store> {
-        self.store(NO_ID_MAP)
+        let store = self.store(NO_ID_MAP)?;
+        if let Some(weakness) = store.weakness() {
+            eprintln!("warning: {weakness}");
+        }
+        Ok(store)
     }
 
     fn store(&self, id_map: &str) -> Result<Store> {

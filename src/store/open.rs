@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::error::At;
-use super::files::{Sync, lock_error, make_private_dir, open_lock, taken};
+use super::files::{Sync, make_private_dir};
 use super::kinds::KINDS;
+use super::locks::{Locks, had, taken};
 use super::{Fresh, Inner, Own, Store, StoreError, remove_tree};
 use crate::image::Digest;
 
@@ -125,14 +126,16 @@ impl Store {
         let map = map_name(id_map_key);
         make_private_dir(&root).at("make the store", &root)?;
         let lock_path = root.join("lock");
-        let lock = open_lock(&lock_path)?;
-        let alone = taken(&lock_path, lock.try_lock())?;
-        let uses = Self::open_uses(&root)?;
+        let locks = Locks::find(&root, |name| std::env::var_os(name))?;
+        let lock = locks.open(&root, &lock_path)?;
+        let alone = taken(&lock_path, lock.try_lock())? && locks != Locks::Nowhere;
+        let uses = Self::open_uses(&root, &locks)?;
         let store = Self {
             inner: Arc::new(Inner {
                 root,
                 map,
                 boot: boot_id(),
+                locks,
                 lock,
                 uses,
                 live: Arc::new(()),
@@ -150,9 +153,7 @@ impl Store {
 
     /// Holds the store together with others; waits while one has it alone.
     pub(super) fn use_shared(&self) -> Result<(), StoreError> {
-        let lock = &self.inner.lock;
-        lock.lock_shared()
-            .map_err(|error| lock_error(&self.path("lock"), error))
+        had(&self.path("lock"), self.inner.lock.lock_shared())
     }
 
     /// Empties `tmp/`. Needs the lock; what cannot be deleted (another id map's) stays.
