@@ -195,7 +195,7 @@ def shown(env):
     everything = pages("docs/places")
     for path, text in everything.items():
         for language, block in FENCE.findall(text):
-            if language in ("yaml", "toml", "groovy", "text"):
+            if language in ("yaml", "toml", "groovy", "text") or block.startswith("#!"):
                 expect(any(squeezed(block) in whole for whole in texts.values()),
                        f"{path} shows what is in no example:\n{block[:300]}")
     for path in texts:
