@@ -115,8 +115,7 @@ impl Heir<'_> {
         let Inherit::Supervised(owners) = self.inherit else {
             return Ok(());
         };
-        let record = supervised::in_table(owners, dir, name)
-            .map_err(LayerError::disk("look up the owner of", path))?;
+        let record = supervised::in_table(owners, (dir, name), (self.below, path))?;
         if let Some(record) = record {
             let stat = disk::stat(dir, name).map_err(LayerError::disk("look at", path))?;
             self.take(&record, &stat, None, path)?;
@@ -132,8 +131,7 @@ impl Heir<'_> {
         let mut record =
             supervised::get(fd).map_err(LayerError::disk("read the owner of", path))?;
         if record.is_none() && owners.attributes_refused() {
-            record = supervised::in_table(owners, fd, c"")
-                .map_err(LayerError::disk("look up the owner of", path))?;
+            record = supervised::in_table(owners, (fd, c""), (self.below, path))?;
         }
         let Some(record) = record else {
             return Ok(false);
@@ -159,6 +157,24 @@ impl Heir<'_> {
         Ok(())
     }
 
+    /// Whether a copy of the file below would have a record of its own: then a file without one was
+    /// copied up somewhere else, and renamed.
+    fn would_tell(&self, path: &RootPath) -> Result<bool, LayerError> {
+        if !matches!(self.inherit, Inherit::Supervised(_)) || self.below.has_no_attributes() {
+            return Ok(false);
+        }
+        let Some((dir, name, stat)) = self.below.file(path)? else {
+            return Ok(false);
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(false);
+        }
+        let record = disk::open_file(&dir, &name).and_then(supervised::get);
+        Ok(record
+            .map_err(LayerError::disk("read the owner of", path))?
+            .is_some())
+    }
+
     fn entry(&mut self, fd: &OwnedFd, path: &RootPath) -> Result<(), LayerError> {
         if self.supervised(fd, path)? {
             return Ok(());
@@ -169,7 +185,10 @@ impl Heir<'_> {
         // The root of an upper directory is made by us and stands for the root of the stack.
         let is_copy = path.is_root()
             || disk::is_copied_up(fd).map_err(LayerError::disk("read the origin of", path))?;
-        if is_copy && let Some(mut attr) = self.below.attr(path)? {
+        if is_copy
+            && !self.would_tell(path)?
+            && let Some(mut attr) = self.below.attr(path)?
+        {
             let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
             // The disk holds the mode, which the step may have changed, unless the entry only
             // stands for something else, a device.
