@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use super::unchanged::drop_unchanged;
-use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
+use super::{Attr, Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
 use crate::rootfs::RootPath;
 
 /// Moves `upper` to `staging/diff` and writes `staging/attributes`, ready to be published by
@@ -50,10 +50,9 @@ pub fn seal(
 /// Where owners come from that the disk under an upper directory has not kept.
 #[derive(Clone, Copy)]
 pub enum Inherit<'a> {
-    /// It keeps them all.
-    Nothing,
     /// Regular files and directories that overlayfs copied up (they carry `user.overlay.origin`) and
-    /// that have no record inherit that of `below`: a copy made with one id only has lost the owner.
+    /// that have no record inherit that of `below`, but for what the step has changed of it: a copy has lost an
+    /// owner that the disk could not hold, and a device.
     Copies,
     /// A supervisor has kept them: in attributes of the files, which go before what was recorded, and
     /// in these tables. Copies of files from layers without attributes inherit as above.
@@ -63,7 +62,6 @@ pub enum Inherit<'a> {
 impl Inherit<'_> {
     fn finds(self, below: &LayerStack) -> bool {
         match self {
-            Self::Nothing => false,
             Self::Copies => !below.has_no_attributes(),
             Self::Supervised(owners) => !below.has_no_attributes() || owners.has_records(),
         }
@@ -190,12 +188,10 @@ impl Heir<'_> {
             && let Some(mut attr) = self.below.attr(path)?
         {
             let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
-            // The disk holds the mode, which the step may have changed, unless the entry only
-            // stands for something else, a device.
-            if FileType::from_raw_mode(attr.mode) == FileType::from_raw_mode(stat.st_mode)
+            if let Some(lower) = self.below.on_disk(path)?
                 && !path.is_root()
             {
-                attr.mode = stat.st_mode;
+                overlay_changes(&mut attr, &stat, &lower);
             }
             self.attributes.insert(path.clone(), attr);
         }
@@ -203,11 +199,26 @@ impl Heir<'_> {
     }
 }
 
+/// Puts into a record of what is below what a step has changed of that: where its copy on disk differs from
+/// `lower`, what stood there for the truth.
+fn overlay_changes(attr: &mut Attr, stat: &Stat, lower: &Stat) {
+    if stat.st_uid != lower.st_uid {
+        attr.uid = stat.st_uid;
+    }
+    if stat.st_gid != lower.st_gid {
+        attr.gid = stat.st_gid;
+    }
+    if stat.st_mode != lower.st_mode {
+        let kind = FileType::from_raw_mode(attr.mode).as_raw_mode();
+        attr.mode = kind | (stat.st_mode & 0o7777);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Attr, Layer};
+    use super::super::Layer;
     use super::*;
 
     fn attr(uid: u32) -> Attr {

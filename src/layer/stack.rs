@@ -250,6 +250,22 @@ impl LayerStack {
         Ok(None)
     }
 
+    /// What the disk says of `path` of the merged view.
+    pub(super) fn on_disk(&self, path: &RootPath) -> Result<Option<Stat>, LayerError> {
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } => return Ok(None),
+                Found::Other => return Ok(self.file(path)?.map(|(_, _, stat)| stat)),
+                Found::Directory { fd, .. } => {
+                    let stat = rustix::fs::fstat(&fd).map_err(LayerError::disk("look at", path))?;
+                    return Ok(Some(stat));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// The truth about the directory `path` of the merged view; none when it is no directory there.
     pub(super) fn directory(&self, path: &RootPath) -> Result<Option<Truth>, LayerError> {
         for layer in self.layers.iter().rev() {

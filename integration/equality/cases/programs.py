@@ -83,7 +83,7 @@ RUN cd /w && cp --preserve=all a d && mv d a && touch -r b c
     Case("tar packs and unpacks", """
 FROM tools
 RUN mkdir -p /w/d && cd /w && echo a >a && ln a b && ln -s a l && mkfifo p && chown 5:6 a && chown -h 7:8 l && chmod 1777 d && touch -h -d @1000000000.5 a l d p . && \\
-    tar --xattrs -cf /t.tar . && mkdir /x && tar --xattrs -C /x -xpf /t.tar
+    tar --sort=name --xattrs --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime -cf /t.tar . && mkdir /x && tar --xattrs -C /x -xpf /t.tar
 RUN tar -C /w -xpf /t.tar; tar -C /x --overwrite -xpf /t.tar && rm /t.tar
 """),
     Case("ldconfig, update-alternatives and symlinks", f"""
