@@ -33,6 +33,9 @@ pub const CASES: &[Case] = &[
     ("a_disk_that_is_full", full_disk),
     ("without_proc", without_proc),
     ("without_devices", without_devices),
+    ("a_directory_for_temporary_files_that_is_not_there", no_tmp),
+    ("an_output_on_a_disk_that_is_full", full_output),
+    ("little_memory", little_memory),
     ("locales", locales),
     ("nobody_reads_stdout", broken_pipe),
     ("signals_of_the_parent", signals),
@@ -328,6 +331,58 @@ fn without_devices(place: &Place) -> Outcome {
     Outcome::Passed
 }
 
+fn no_tmp(place: &Place) -> Outcome {
+    let mut command = place.build_command(&[], place.path("store").as_os_str());
+    place.ends(&ran(command.env("TMPDIR", "/nonexistent")), Same);
+    Outcome::Passed
+}
+
+fn full_output(place: &Place) -> Outcome {
+    if let Some(skipped) = place.needs_root() {
+        return skipped;
+    }
+    place.ends(&place.build(&[]), Same);
+    let small = place.made("small");
+    mount_there(&format!("tmpfs:{}:mode=1777,size=100k", small.display()));
+    let (store, context) = (place.path("store"), place.path("context"));
+    for (kind, left) in [("oci", 0), ("docker", 0), ("tar", 0), ("local", 1)] {
+        let mut output = OsString::from(format!("--output=type={kind},dest="));
+        output.push(small.join("out"));
+        let args: [&OsStr; 5] = [
+            "--root".as_ref(),
+            store.as_os_str(),
+            "build".as_ref(),
+            &output,
+            context.as_os_str(),
+        ];
+        let built = ran(&mut place.command(&[], &args));
+        place.ends(&built, Fails(6, &["No space left"]));
+        // A directory is written in place; an archive is there whole or not at all.
+        let found: Vec<_> = fs::read_dir(&small).unwrap().collect();
+        assert!(found.len() <= left, "{kind}: {found:?}");
+    }
+    place.ends(&place.build(&[]), Same);
+    Outcome::Passed
+}
+
+fn little_memory(place: &Place) -> Outcome {
+    for megabytes in [40, 80, 160, 320, 640] {
+        let built = place.build(&[&format!("limit=as:{}", megabytes << 20)]);
+        println!(
+            "{megabytes}: {} {}",
+            built.code,
+            built
+                .err
+                .lines()
+                .rev()
+                .take(4)
+                .collect::<Vec<_>>()
+                .join(" / ")
+        );
+    }
+    Outcome::Passed
+}
+
 fn locales(place: &Place) -> Outcome {
     for locale in ["C", "tr_TR.UTF-8", "no such thing"] {
         let mut command = place.build_command(&[], place.path("store").as_os_str());
@@ -362,7 +417,7 @@ fn broken_pipe(place: &Place) -> Outcome {
 }
 
 fn signals(place: &Place) -> Outcome {
-    place.ends(&place.build(&["ignore=SIGCHLD"]), Same);
+    place.ends(&place.build(&["ignore=CHLD"]), Same);
     let built = place.build(&["block=all"]);
     place.ends(&built, Same);
     // Ignored or blocked, it is the usual sandbox.
@@ -398,18 +453,20 @@ fn signals(place: &Place) -> Outcome {
 }
 
 fn descriptor(place: &Place) -> Outcome {
-    let base = place.base();
-    place.context.file(
-        "Dockerfile",
-        format!("{base}RUN ls /proc/self/fd; ls -l /proc/1/fd\n"),
-    );
+    let text = format!("{}RUN ls /proc/1/fd /proc/self/fd\n", place.base());
+    place.context.file("Dockerfile", text);
     fs::write(place.path("secret"), "").unwrap();
-    for made in [&[][..], &["refuse=close_range:ENOSYS"]] {
-        let mut made = made.to_vec();
-        let secret = format!("open={}", place.path("secret").display());
-        made.push(&secret);
-        let built = place.build(&made).ok();
-        assert!(!built.err.contains("secret"), "{}", built.err);
+    let secret = format!("open={}", place.path("secret").display());
+    for made in [&[&*secret][..], &[&*secret, "refuse=close_range:ENOSYS"]] {
+        let built = place.build(made).ok();
+        let listed = built.err.lines().filter(|line| line.starts_with("#2 "));
+        let last = listed.filter_map(|line| line.split(' ').next_back());
+        let numbers: Vec<&str> = last.collect();
+        assert!(
+            numbers.contains(&"2") && !numbers.contains(&"200"),
+            "{}",
+            built.err
+        );
         fs::remove_dir_all(place.path("store")).unwrap();
     }
     Outcome::Passed
