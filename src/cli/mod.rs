@@ -37,6 +37,7 @@ mod save;
 mod shared_cache;
 mod shown;
 mod signals;
+mod stdout;
 mod table;
 mod tag;
 #[cfg(test)]
@@ -201,7 +202,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
-    let out = &mut std::io::stdout().lock();
+    let out = &mut stdout::Stdout(std::io::stdout().lock());
     let mut code = 0;
     match &cli.command {
         Command::Build(args) => code = build::run(args, app, out)?,
