@@ -39,6 +39,7 @@ mod save;
 mod shared_cache;
 mod shown;
 mod signals;
+mod stdout;
 mod table;
 mod tag;
 #[cfg(test)]
@@ -235,7 +236,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
-    let out = &mut std::io::stdout().lock();
+    let out = &mut stdout::Stdout(std::io::stdout().lock());
     let quietly = |_: &str| {};
     let mut code = 0;
     match &cli.command {
