@@ -175,6 +175,23 @@ impl Wanted {
         drop(write(&self.memory(&settled.root), &memory));
     }
 
+    /// Enters whatever can be entered, to look after the store: where nothing can be tried, as on a full disk,
+    /// it has to be possible to make room.
+    pub(super) fn enter_store(&self) -> Result<(Entered, PathBuf)> {
+        let known = self.settle();
+        if let Ok(Ok(settled)) = &known
+            && let Ok(entered) = settled.enter()
+        {
+            return Ok((entered, settled.root.clone()));
+        }
+        let root = match known {
+            Ok(Ok(Settled { root, .. }) | Err((root, _))) => root,
+            Err(_) => self.usual()?.1?,
+        };
+        let options = runtime::EnterOptions { mode: self.mode };
+        Ok((runtime::enter(&options)?, root))
+    }
+
     /// Enters the mode that was settled on; one that was only remembered and fails is probed for again.
     pub(super) fn enter(&self) -> Result<(Entered, Settled)> {
         let refused = |(_, refusal)| anyhow::Error::from(NoSandbox(refusal));

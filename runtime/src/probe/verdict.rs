@@ -159,19 +159,26 @@ impl Findings {
         }
     }
 
-    /// Which places could hold an overlay's upper directory if mounts were possible at all; empty also
-    /// when nothing could be mounted.
-    pub fn holds_overlay(&self, place: usize) -> bool {
-        let place = Some(place);
-        let works = |trials: &Trials| trials.works_in(Facility::Overlay, place);
-        works(&self.many) || works(&self.one)
-    }
-
-    /// Whether mounts are possible and only the places are unfit for an overlay.
+    /// Whether mounts are possible and only the places' file systems are unfit for an overlay. A full disk is
+    /// not.
     pub fn lacks_place(&self) -> bool {
-        let mounts = |trials: &Trials| trials.works(Facility::Tmpfs);
-        let any = (0..self.places.len()).any(|place| self.holds_overlay(place));
-        !any && (mounts(&self.many) || mounts(&self.one))
+        const UNFIT: [i32; 5] = [
+            libc::EINVAL,
+            libc::EOPNOTSUPP,
+            libc::EPERM,
+            libc::EIO,
+            libc::EXDEV,
+        ];
+        let is_unfit = |trials: &Trials, place| {
+            let trial = trials.get(Facility::Overlay, Some(place));
+            let failed = trial.and_then(|trial| trial.failed.as_ref());
+            failed.is_some_and(|failed| UNFIT.contains(&failed.errno))
+        };
+        let mut mounting = [&self.many, &self.one].into_iter();
+        mounting.any(|trials| {
+            let mut places = 0..self.places.len();
+            trials.works(Facility::Tmpfs) && places.all(|place| is_unfit(trials, place))
+        })
     }
 
     /// The modes with a user namespace in which mounts are made.

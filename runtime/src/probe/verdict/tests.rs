@@ -232,13 +232,23 @@ fn a_refusal_says_which_step_failed_and_what_helps() {
 #[test]
 fn the_second_place_is_taken_when_the_first_is_unfit() {
     let mut findings = open();
-    findings.places.push("/there".into());
     for trials in [&mut findings.many, &mut findings.one] {
         fail(trials, Facility::Overlay, libc::EINVAL);
     }
     assert!(findings.lacks_place());
+    findings.places.push("/there".into());
     findings.many.0.push(in_place(Facility::Overlay, 1));
     assert!(!findings.lacks_place());
+    let mut full = findings.clone();
+    for trials in [&mut full.many, &mut full.one] {
+        trials.0.retain(|trial| trial.place != Some(1));
+        fail(trials, Facility::Overlay, libc::ENOSPC);
+    }
+    full.places.pop();
+    assert!(
+        !full.lacks_place(),
+        "a full disk is no reason to go elsewhere"
+    );
     let choice = findings.choose(None).unwrap();
     assert_eq!((choice.mode, choice.place), (Mode::UsernsMany, 1));
 }
