@@ -68,6 +68,8 @@ fn build(
     let mut depfile = Depfile::asked(args, &outputs)?;
     let mut settings = settings(args, &build_args, &outputs)?;
     let limit = upkeep::limit(args.store_limit.as_deref())?;
+    // Reading the Dockerfile needs one of them already.
+    runtime::check_calls(runtime::Mode::Chroot)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     if depfile.is_some() && !input.is_directory() {
@@ -91,7 +93,7 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let store = app.open_store(&entered)?;
+    let store = app.open_for_steps(&entered)?;
     if let Some(weakness) = store.weakness() {
         progress.warn(&weakness);
     }
@@ -188,7 +190,12 @@ fn build(
     let left = shared_cache::leave(&env, args, &registries, &image, &delivered.pushed);
     store.settle()?;
     cancel.check()?;
-    left?;
+    if let Err(error) = left {
+        // The image is there all the same.
+        write_id(args, &delivered)?;
+        told.result = Some(result(&delivered));
+        return Err(error);
+    }
     if let Some(depfile) = &mut depfile {
         depfile.add_files(named::layout_files(&args.build_contexts));
         depfile.add_inputs(&context);
@@ -232,9 +239,7 @@ fn write_files(
     depfile: Option<Depfile<'_>>,
     shown: &Shown,
 ) -> Result<()> {
-    if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
-        metadata::write_id(path, id.as_str())?;
-    }
+    write_id(args, delivered)?;
     if let Some(path) = &args.metadata_file {
         let mut value = result(delivered);
         told.add_to(&mut value);
@@ -243,6 +248,13 @@ fn write_files(
     match depfile {
         Some(depfile) => depfile.finish(shown.progress()),
         None => Ok(()),
+    }
+}
+
+fn write_id(args: &BuildArgs, delivered: &Delivered) -> Result<()> {
+    match (&args.iidfile, &delivered.id) {
+        (Some(path), Some(id)) => metadata::write_id(path, id.as_str()),
+        _ => Ok(()),
     }
 }
 
