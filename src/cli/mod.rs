@@ -126,12 +126,12 @@ impl App {
     /// Enters the sandbox's namespaces; nothing may have started a thread before. `tell` is told where the
     /// store is if it is not at its usual place.
     fn enter(&self, tell: &dyn Fn(&str)) -> Result<Entered> {
-        let (entered, settled) = self.wanted()?.enter()?;
-        if let Some(why) = &settled.moved {
-            tell(&format!("store: {}, since {why}", settled.root.display()));
+        let (entered, root, moved) = self.wanted()?.enter()?;
+        if let Some(why) = moved {
+            tell(&format!("store: {}, since {why}", root.display()));
         }
         runtime::check_calls(entered.mode)?;
-        self.place.get_or_init(|| settled.root);
+        self.place.get_or_init(|| root);
         Ok(entered)
     }
 

@@ -69,8 +69,8 @@ pub struct Choice {
 pub struct Refusal {
     /// The mode that was asked for.
     asked: Option<Mode>,
-    /// Why not.
-    why: Vec<(String, Lack)>,
+    /// Why not: of every mode's lacks the one that is mended most easily.
+    why: Option<Lack>,
     /// Something that would do, but has to be asked for.
     instead: Option<Mode>,
 }
@@ -81,16 +81,8 @@ impl fmt::Display for Refusal {
             Some(mode) => write!(f, "the sandbox {} cannot be had here", mode.name())?,
             None => write!(f, "no sandbox can be had here")?,
         }
-        let mut told: Vec<String> = Vec::new();
-        for (name, lack) in &self.why {
-            let text = lack.to_string();
-            if !told.contains(&text) {
-                match self.asked {
-                    Some(_) => write!(f, ": {text}")?,
-                    None => write!(f, "; {name}: {text}")?,
-                }
-                told.push(text);
-            }
+        if let Some(lack) = &self.why {
+            write!(f, ": {lack}")?;
         }
         if let Some(mode) = self.instead {
             write!(f, "; --sandbox {} would work", mode.name())?;
@@ -113,7 +105,7 @@ impl Findings {
     /// When none works, or not the one.
     pub fn choose(&self, asked: Option<Mode>) -> Result<Choice, Refusal> {
         let automatic = |mode| mode != Mode::Chroot || CHROOT_IS_AUTOMATIC;
-        let mut refused = Vec::new();
+        let mut refused: Vec<(Mode, Lack)> = Vec::new();
         let mut instead = None;
         for mode in Mode::ALL {
             if asked.is_some_and(|asked| asked != mode) {
@@ -131,14 +123,27 @@ impl Findings {
                 });
             } else {
                 let first = verdict.lacks.into_iter().next();
-                refused.extend(first.map(|lack| (mode.name().to_owned(), lack)));
+                refused.extend(first.map(|lack| (mode, lack)));
             }
         }
         Err(Refusal {
             asked,
-            why: refused,
+            why: self.nearest(refused),
             instead,
         })
+    }
+
+    /// The lack of the mode that asks for least: for root to change its root directory, for others a user
+    /// namespace with their own id.
+    fn nearest(&self, refused: Vec<(Mode, Lack)>) -> Option<Lack> {
+        let least = match self.surroundings.uid {
+            0 => Mode::Chroot,
+            _ => Mode::UsernsOne,
+        };
+        let (mut of_least, mut others): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|(mode, _)| *mode == least);
+        let (_, lack) = of_least.pop().or_else(|| others.pop())?;
+        Some(lack)
     }
 
     /// What one mode comes to.
@@ -187,6 +192,7 @@ impl Findings {
             Facility::UserNamespace,
             map,
             Facility::MountNamespace,
+            Facility::SystemCalls,
             Facility::BindMount,
             Facility::OuterProc,
             Facility::HostNamespaces,
@@ -201,8 +207,9 @@ impl Findings {
             let tried = self.lack(&self.one, Facility::UserNamespace, None);
             lacks.splice(0..0, tried);
         }
-        if !trials.works(Facility::PivotRoot) {
-            lacks.extend(self.lack(trials, Facility::MoveRoot, None));
+        if !trials.works(Facility::PivotRoot) && !trials.works(Facility::MoveRoot) {
+            let other = self.lack(trials, Facility::MoveRoot, None);
+            lacks.extend(other.or_else(|| self.lack(trials, Facility::PivotRoot, None)));
         }
         lacks.extend(self.lack(&self.outside, Facility::SeccompFilter, None));
         let mut places = 0..self.places.len();

@@ -3,7 +3,8 @@
 use super::*;
 use crate::probe::Trial;
 
-const INSIDE: [Facility; 12] = [
+const INSIDE: [Facility; 13] = [
+    Facility::SystemCalls,
     Facility::UserNamespace,
     Facility::MountNamespace,
     Facility::OuterProc,
@@ -223,10 +224,15 @@ fn a_refusal_says_which_step_failed_and_what_helps() {
         assert!(text.contains(word), "{text}");
     }
     no_root(&mut findings);
+    findings.surroundings.uid = 1000;
     let text = findings.choose(None).unwrap_err().to_string();
     assert!(text.starts_with("no sandbox can be had here"), "{text}");
     assert_eq!(text.matches("Unconfined").count(), 1, "told once: {text}");
     assert!(!text.contains('\n'), "one line: {text}");
+    // Root is nearer to another mode.
+    findings.surroundings.uid = 0;
+    let text = findings.choose(None).unwrap_err().to_string();
+    assert!(text.contains("capabilities.add: [SYS_CHROOT]"), "{text}");
 }
 
 #[test]
