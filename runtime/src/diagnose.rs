@@ -47,6 +47,10 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
         Facility::UserNamespace => user_namespace(errno, around),
         Facility::ManyIds => many_ids(failed, around),
         Facility::OneId => one_id(around),
+        Facility::Overlay if failed.step.contains("of a layer") => Advice::new(
+            "its file system has no whiteouts or no extended attributes (user.*), so that no step could rename or replace what is in its image",
+            "put the store on ext4, xfs, btrfs or, from Linux 6.6 on, tmpfs, with --root or LAPSTRAKE_ROOT",
+        ),
         Facility::Overlay => overlay(errno, around),
         Facility::SystemCalls => {
             let name = failed.step.strip_prefix("call ").unwrap_or(&failed.step);

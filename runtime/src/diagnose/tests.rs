@@ -86,6 +86,8 @@ fn each_cause_names_its_cure() {
         (Facility::FreshProc, "mount", libc::EPERM, None, user(), &["hides parts of /proc", "procMount: Unmasked", "systempaths=unconfined"]),
         (Facility::PivotRoot, "pivot", libc::EPERM, None, filtered(user()), &["no pivot_root"]),
         (Facility::Overlay, "mount", libc::EINVAL, None, user(), &["container's own root", "emptyDir", "LAPSTRAKE_ROOT"]),
+        (Facility::Overlay, "rename a file of a layer in an overlay", libc::EINVAL, None, user(), &["whiteouts", "extended attributes", "LAPSTRAKE_ROOT"]),
+        (Facility::SeccompFilter, "install", libc::EINVAL, None, user(), &["system call filter", "CONFIG_SECCOMP_FILTER"]),
         (Facility::Overlay, "mount", libc::ENODEV, None, user(), &["modprobe overlay"]),
         (Facility::Overlay, "mount", libc::EPERM, None, user(), &["5.11"]),
         (Facility::Chroot, "chroot", libc::EPERM, None, user(), &["not root", "runAsUser: 0"]),

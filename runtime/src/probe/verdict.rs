@@ -239,7 +239,9 @@ impl Findings {
         } else {
             lacks.extend(self.lack(&self.outside, Facility::ChangeOwner, place));
         }
-        lacks.extend(self.lack(&self.outside, Facility::SeccompNotification, None));
+        for facility in [Facility::SeccompFilter, Facility::SeccompNotification] {
+            lacks.extend(self.lack(&self.outside, facility, None));
+        }
         (lacks, place)
     }
 
