@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
-use super::sandbox::NoSandbox;
+use super::sandbox::{CannotTry, NoSandbox};
 use super::stdout::StdoutError;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
@@ -259,6 +259,7 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>()
         || cause.is::<NoSandbox>()
+        || cause.is::<CannotTry>()
         || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
