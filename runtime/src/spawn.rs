@@ -22,8 +22,8 @@ use seccomp::supervise::{Credentials, Owners};
 use crate::error::{Error, Exit};
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
-use crate::overlay::Workspace;
 use crate::owners::Watch;
+use crate::roots::Workspace;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
 use crate::{filter, hosts, sys};
@@ -195,7 +195,11 @@ impl Prepared {
             Some(_) => None,
             None => usable_groups(&spec, &ids)?,
         };
-        let root = workspace.mount_fd().as_raw_fd();
+        let Some(root) = workspace.mount_fd() else {
+            let why = "a tree cannot be mounted in a sandbox with namespaces".to_owned();
+            return Err(Error::Init(why));
+        };
+        let root = root.as_raw_fd();
         let mut mounts = Vec::new();
         let mut jobs = hosts::mounts(&spec)?;
         jobs.retain(|job| !spec.covers(Path::new(&job.target)));
@@ -426,7 +430,7 @@ fn mount_job(mount: Mount, fds: &mut Vec<OwnedFd>) -> Result<MountJob, Error> {
         } => {
             let (source, path) = match source {
                 BindSource::Fd(fd) => (fd, target.clone().into()),
-                BindSource::Path(path) => (open_path(&path)?, path),
+                BindSource::Path(path) | BindSource::Owned(path) => (open_path(&path)?, path),
             };
             let mount = clone_tree(source.as_fd(), "", true).map_err(Error::io("bind", &path))?;
             if readonly {

@@ -305,6 +305,6 @@ pub(super) fn into_layer(
         write(&mut target)?;
         target.into_attributes()
     };
-    let upper = workspace.finish()?;
+    let upper = workspace.finish()?.dir;
     stage.commit_over(&stack, staging, &upper, recorded)
 }

@@ -103,7 +103,7 @@ fn execute(
         }
         return Err(error);
     }
-    let upper = workspace.finish()?;
+    let upper = workspace.finish()?.dir;
     stage.commit_run(&stack, staging, &upper, attributes, owners.as_deref())
 }
 

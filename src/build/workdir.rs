@@ -39,7 +39,7 @@ pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<Built
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let owner = owner(&stack, &root, user)?;
     let attributes = make(stage, &stack, root, &RootPath::new(path), owner)?;
-    let upper = workspace.finish()?;
+    let upper = workspace.finish()?.dir;
     stage.commit_over(&stack, staging, &upper, attributes)
 }
 
