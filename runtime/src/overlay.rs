@@ -17,6 +17,7 @@ use crate::attached::Attached;
 use crate::attributes;
 use crate::error::Error;
 use crate::mount::{Filesystem, clone_tree, errno};
+use crate::points::Points;
 
 /// An overlay mount.
 ///
@@ -29,6 +30,7 @@ pub struct Overlay {
     // Holds the mount; goes after everything in it.
     mount: OwnedFd,
     dir: PathBuf,
+    points: Option<Points>,
 }
 
 impl Overlay {
@@ -46,6 +48,7 @@ impl Overlay {
         } else {
             None
         };
+        let points = points.map(|layer| Points::new(layer, lowers));
         // The root is always the upper's: it looks like the topmost layer of the image.
         if let Some(top) = lowers.first().or(bottom.as_ref()) {
             let from = File::open(top).map_err(Error::io("open the layer", top))?;
@@ -56,7 +59,8 @@ impl Overlay {
             ))?;
         }
         let lowers: Vec<PathBuf> = points
-            .into_iter()
+            .iter()
+            .map(|points| points.layer.clone())
             .chain(lowers.iter().cloned())
             .chain(bottom)
             .collect();
@@ -67,6 +71,7 @@ impl Overlay {
             mount,
             root,
             dir: dir.to_owned(),
+            points,
         })
     }
 
@@ -83,6 +88,7 @@ impl Overlay {
             root: open_root(&mount, scratch)?,
             mount,
             dir: scratch.to_owned(),
+            points: None,
         })
     }
 
@@ -109,8 +115,18 @@ impl Overlay {
 
     /// Unmounts one that can be written and returns the upper directory.
     pub fn finish(self) -> Result<PathBuf, Error> {
-        let Self { mount, root, dir } = self;
+        let Self {
+            mount,
+            root,
+            dir,
+            points,
+        } = self;
         drop((root, mount));
+        if let Some(points) = points {
+            let upper = dir.join("upper");
+            let forgotten = points.forget(&upper);
+            forgotten.map_err(Error::io("take mount points out of", &upper))?;
+        }
         if remove_plain_work(&dir.join("work")).is_err() {
             remove(&dir.join("work"))?;
         }
