@@ -22,7 +22,7 @@ pub(super) fn keep(
     workspace: Workspace,
     owners: Option<&Owners>,
 ) -> Result<BuiltImage> {
-    let upper = workspace.finish()?.dir;
+    let upper = workspace.finish()?;
     let layer = stage.commit_run(
         &stage.stack()?,
         staging,
