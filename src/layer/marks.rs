@@ -114,8 +114,9 @@ mod tests {
         }
         marks.set(RootPath::new("/a/o"), Mark::Opaque);
         let in_dir = |marks: &Marks, dir: &str| -> Vec<String> {
+            let dir = RootPath::new(dir);
             let names = marks
-                .deleted_in(&RootPath::new(dir))
+                .deleted_in(&dir)
                 .map(OsStr::to_string_lossy);
             names.map(Into::into).collect()
         };
