@@ -1,5 +1,6 @@
 //! [`Tracee`]: the thread that waits for an answer: its arguments, its memory, who it is.
 
+use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +10,7 @@ use rustix::io::Errno;
 use super::Shared;
 use super::call::{Call, Layout};
 use super::credentials::Credentials;
-use super::memory::Memory;
+use super::memory::{self, FileIds, Memory};
 use super::owners::Owners;
 use super::served::Served;
 use super::sys::{self, Notice};
@@ -27,6 +28,7 @@ pub struct Tracee<'a> {
     notice: &'a Notice,
     known: Option<(Call, Layout)>,
     own_mask: bool,
+    ids: OnceCell<Option<FileIds>>,
 }
 
 impl<'a> Tracee<'a> {
@@ -37,7 +39,13 @@ impl<'a> Tracee<'a> {
             notice,
             known: shared.calls.get(notice.architecture, notice.number),
             own_mask,
+            ids: OnceCell::new(),
         }
+    }
+
+    /// Who it is for the file system.
+    pub(super) fn file_ids(&self) -> Option<FileIds> {
+        *self.ids.get_or_init(|| memory::ids(self.tid()))
     }
 
     /// What it asks; none for what is refused.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::find::{Spot, link_target};
 use super::node::{Node, number};
-use super::{Served, WRITABLE, as_caller, text, who};
+use super::{FileIds, Served, WRITABLE, as_caller, rewrite, text, who};
 use crate::supervise::call::Call;
 use crate::supervise::create::{self, Open};
 use crate::supervise::memory::AsUser;
@@ -35,43 +35,75 @@ pub fn open(served: &Served, tracee: &Tracee<'_>, call: Call) -> Answered {
         return KERNEL;
     }
     tracee.still_there()?;
+    let path = &open.path;
     let file = match spot {
         Spot::Virtual(path, directory) => {
             let node = served.node(tracee, &path)?;
             if exclusive {
                 return Err(Errno::EXIST);
             }
-            if directory && !matches!(node, Node::Directory(_)) {
+            let is_directory = matches!(node, Node::Directory(_));
+            if !is_directory && (directory || asks_for(&open, libc::O_DIRECTORY)) {
                 return Err(Errno::NOTDIR);
             }
-            opened(served, tracee, &path, node, &open)?
+            if matches!(node, Node::Link(_) | Node::Magic(_)) {
+                return link(served, tracee, call, &open, &path);
+            }
+            opened(served, who(tracee)?, &path, node, readable(open.flags))?
         }
         Spot::Held(_) if exclusive => return Err(Errno::EXIST),
-        Spot::Held(link) => held(served, tracee, &link, open.flags & !WAY)?,
+        Spot::Held(link) => held(served, tracee, &link, readable(open.flags) & !WAY)?,
+        Spot::Real(target) if asks_for(&open, libc::O_PATH) => {
+            return rewrite::lead(served, tracee, path_argument(call), path, &target);
+        }
         Spot::Real(path) => real(served, tracee, &path, &open)?,
     };
-    Ok(Answer::Descriptor(file, open.flags & libc::O_CLOEXEC != 0))
+    Ok(Answer::Descriptor(file, asks_for(&open, libc::O_CLOEXEC)))
+}
+
+fn asks_for(open: &Open, flag: i32) -> bool {
+    open.flags & flag == flag
+}
+
+/// A mere path cannot be put into another process: it gets the file open for reading.
+fn readable(flags: i32) -> i32 {
+    if flags & libc::O_PATH == 0 {
+        return flags;
+    }
+    (flags & (libc::O_DIRECTORY | libc::O_CLOEXEC)) | libc::O_NONBLOCK
+}
+
+fn path_argument(call: Call) -> usize {
+    match call {
+        Call::Open | Call::Creat => 0,
+        _ => 1,
+    }
+}
+
+/// A link itself, which can be had as a mere path only: the kernel opens that of the stubs.
+fn link(served: &Served, tracee: &Tracee<'_>, call: Call, open: &Open, path: &[u8]) -> Answered {
+    if !asks_for(open, libc::O_PATH) {
+        return Err(Errno::LOOP);
+    }
+    let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let parent = &path[..slash];
+    if let Node::Directory(source) = served.node(tracee, parent)? {
+        served.fill(parent, source.as_ref().zip(tracee.file_ids()))?;
+    }
+    rewrite::lead(served, tracee, path_argument(call), &open.path, path)
 }
 
 fn opened(
     served: &Served,
-    tracee: &Tracee<'_>,
+    who: FileIds,
     path: &[u8],
     node: Node,
-    open: &Open,
+    flags: i32,
 ) -> Result<OwnedFd, Errno> {
-    let flags = open.flags;
-    let who = who(tracee)?;
     match node {
         Node::Directory(_) if flags & (WRITES | libc::O_CREAT) != 0 => Err(Errno::ISDIR),
-        Node::Directory(_) if flags & libc::O_PATH != 0 => served.stub(path),
         Node::Directory(source) => served.fill(path, source.as_ref().map(|dir| (dir, who))),
-        Node::Link(_) | Node::Magic(_) if flags & libc::O_PATH == 0 => Err(Errno::LOOP),
-        Node::Link(_) | Node::Magic(_) => {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW;
-            served.open_beneath(path, flags, ResolveFlags::NO_SYMLINKS)
-        }
-        _ if flags & libc::O_DIRECTORY == libc::O_DIRECTORY => Err(Errno::NOTDIR),
+        Node::Link(_) | Node::Magic(_) => Err(Errno::LOOP),
         Node::File(_) if path == b"/dev/tty" => Err(Errno::NXIO),
         Node::File(file) => {
             if flags & WRITES != 0 && !may_write(path) {
@@ -87,7 +119,7 @@ fn opened(
 }
 
 /// Opens what a mere path leads to.
-fn reopen(who: super::FileIds, file: &OwnedFd, flags: i32) -> Result<OwnedFd, Errno> {
+fn reopen(who: FileIds, file: &OwnedFd, flags: i32) -> Result<OwnedFd, Errno> {
     let path = own_path(file.as_fd());
     let path = std::ffi::CString::new(path).map_err(|_| Errno::INVAL)?;
     let flags = (flags & !WAY) | libc::O_NOCTTY;

@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2, readlinkat};
 use rustix::io::Errno;
 
-use super::node::Node;
+use super::node::{Node, is_magic};
 use super::{Served, as_caller, link_of, who};
 use crate::supervise::resolve::AT_FDCWD;
 use crate::supervise::tracee::Tracee;
@@ -163,6 +163,7 @@ impl Served {
             let follows = !todo.is_empty() || follow || must_be_directory;
             let link = match follows {
                 false => None,
+                true if self.is_ours(&next) && !may_be_link(&next) => None,
                 true if self.is_ours(&next) => match self.node(tracee, &next) {
                     Ok(Node::Link(target)) => Some(target),
                     Ok(Node::Magic(_)) if todo.is_empty() => return Ok(Some(Spot::Held(next))),
@@ -210,6 +211,17 @@ impl Served {
 /// What an open symbolic link says.
 pub fn link_target(link: &OwnedFd) -> Result<Vec<u8>, Errno> {
     Ok(readlinkat(link, OsStr::from_bytes(b""), Vec::new())?.into_bytes())
+}
+
+/// Whether a path of ours may be a link: cheaper than to look.
+fn may_be_link(path: &[u8]) -> bool {
+    let Some(rest) = path.strip_prefix(b"/proc/") else {
+        return path.starts_with(b"/sys/");
+    };
+    let Some(slash) = rest.iter().position(|byte| *byte == b'/') else {
+        return matches!(rest, b"self" | b"thread-self" | b"mounts" | b"net");
+    };
+    rest[..slash].iter().all(u8::is_ascii_digit) && is_magic(&rest[slash + 1..])
 }
 
 fn prepend(todo: &mut VecDeque<Vec<u8>>, path: &[u8]) {

@@ -41,7 +41,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::call::Call;
-use super::memory::{AsUser, FileIds, ids};
+use super::memory::{AsUser, FileIds};
 use super::resolve::link_of;
 use super::tracee::Tracee;
 use super::{Answer, Answered, processes};
@@ -203,7 +203,7 @@ impl Served {
 
 /// Who asks, for the file system.
 fn who(tracee: &Tracee<'_>) -> Result<FileIds, Errno> {
-    ids(tracee.tid()).ok_or(Errno::SRCH)
+    tracee.file_ids().ok_or(Errno::SRCH)
 }
 
 /// Does something as the one who asks.

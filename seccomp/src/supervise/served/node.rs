@@ -106,7 +106,7 @@ impl Served {
 
 /// Whether a link, from a process's directory on, leads to what the process has open. Those to namespaces
 /// do, too.
-fn is_magic(path: &[u8]) -> bool {
+pub fn is_magic(path: &[u8]) -> bool {
     let own = match path.strip_prefix(b"task/") {
         Some(rest) => {
             &rest[rest

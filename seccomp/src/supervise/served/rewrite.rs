@@ -5,7 +5,7 @@
 //! stubs. Another thread that uses the same string at that moment sees the new path, which leads to the
 //! same place.
 
-use rustix::fs::ResolveFlags;
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::find::{Spot, link_target};
@@ -70,8 +70,8 @@ fn leads_to(served: &Served, tracee: &Tracee<'_>, link: &[u8]) -> Result<Vec<u8>
     Ok(inside.to_vec())
 }
 
-/// Lets the kernel go to `target` where the process said `path`.
-fn lead(
+/// Lets the kernel go to `target` where the process said `path`, in an argument of its call.
+pub fn lead(
     served: &Served,
     tracee: &Tracee<'_>,
     argument: usize,
@@ -82,7 +82,7 @@ fn lead(
         return KERNEL;
     }
     // It leads nowhere: that is told without touching anything.
-    let flags = rustix::fs::OFlags::PATH;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
     served.open_beneath(target, flags, ResolveFlags::NO_MAGICLINKS)?;
     let short;
     let new = if target.len() <= path.len() {
