@@ -11,6 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::error::{Error, Exit};
 use crate::owners::Watch;
+use crate::tree::Placed;
 use crate::wire::{self, Report};
 
 /// A running sandbox. Dropping it without [`Child::wait`] kills it.
@@ -19,6 +20,8 @@ pub struct Child {
     handle: KillHandle,
     ended: bool,
     pub(crate) watch: Option<Watch>,
+    /// What was put into its tree; goes last.
+    pub(crate) placed: Option<Placed>,
 }
 
 /// Kills a sandbox from any thread, also after it ended.
@@ -51,6 +54,7 @@ impl Child {
             handle: KillHandle { shared },
             ended: false,
             watch: None,
+            placed: None,
         }
     }
 
@@ -87,6 +91,9 @@ impl Child {
             watch
                 .end()
                 .map_err(|error| Error::Init(format!("cannot supervise it: {error}")))?;
+        }
+        if let Some(placed) = self.placed.take() {
+            placed.remove()?;
         }
         match report {
             Ok(Some(Report::Ended(exit))) => Ok(exit),

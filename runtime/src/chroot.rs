@@ -1,7 +1,8 @@
 //! The builder's part of a process in a tree, without namespaces: what it cannot have, which
 //! capabilities it gets, and its `/dev`.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -11,12 +12,78 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use seccomp::supervise::Served;
+
 use crate::capabilities::{self, Capabilities};
+use crate::child::Child;
 use crate::error::Error;
-use crate::spec::{Network, RunSpec};
+use crate::fence::Fence;
+use crate::hosts;
+use crate::spawn::spawn_in;
+use crate::spec::{Mount, Network, RunSpec};
+use crate::tree::TreeRoot;
+
+/// Starts `spec` in a tree, with everything that it wants mounted put there.
+pub fn spawn(
+    tree: &TreeRoot,
+    mut spec: RunSpec,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> Result<Child, Error> {
+    check(&spec)?;
+    let mut mounts: Vec<Mount> = KERNEL
+        .map(|(target, mode)| Mount::Tmpfs {
+            target: target.into(),
+            size: None,
+            mode,
+            readonly: false,
+        })
+        .into();
+    mounts.extend(hosts::mounts(&spec)?);
+    mounts.append(&mut spec.mounts);
+    let placed = tree.place(mounts)?;
+    let mut child = spawn_in(tree.root(), spec, stdout, stderr)?;
+    child.placed = Some(placed);
+    Ok(child)
+}
+
+/// Directories in place of the kernel's file systems, and their modes.
+const KERNEL: [(&str, u32); 3] = [("/proc", 0o555), ("/sys", 0o555), ("/dev", 0o755)];
+
+/// What is different for a process without namespaces.
+pub struct InTree {
+    /// What it gets of the capabilities that were asked for.
+    pub capabilities: Capabilities,
+    /// What keeps it in its tree besides the root directory.
+    pub fence: Fence,
+    hostname: String,
+    masked: bool,
+    /// Whether `/dev` has real nodes.
+    nodes: bool,
+}
+
+impl InTree {
+    /// For a step in `tree`, whose `/dev` is filled.
+    pub fn of(tree: BorrowedFd<'_>, spec: &RunSpec) -> Result<Self, Error> {
+        check(spec)?;
+        let dev = directory(tree, "dev")?;
+        Ok(Self {
+            capabilities: capabilities(spec.capabilities, dev.as_fd())?,
+            fence: Fence::here(),
+            hostname: spec.hostname.clone(),
+            masked: spec.masked,
+            nodes: devices(dev.as_fd())?,
+        })
+    }
+
+    /// What its supervisor shows it.
+    pub fn served(&self, tree: OwnedFd, init: libc::pid_t) -> io::Result<Served> {
+        Served::new(tree, init, &self.hostname, self.masked, self.nodes)
+    }
+}
 
 /// Refuses by name what only namespaces can do.
-pub fn check(spec: &RunSpec) -> Result<(), Error> {
+fn check(spec: &RunSpec) -> Result<(), Error> {
     let refuse = |what, advice| Err(Error::Unsupported { what, advice });
     if spec.network == Network::None {
         return refuse(
@@ -41,7 +108,7 @@ pub fn check(spec: &RunSpec) -> Result<(), Error> {
 
 /// Those of `wanted` that we have to give, without the one by which a process could leave its tree.
 /// `dev` is a directory in which a node may be made.
-pub fn capabilities(wanted: Capabilities, dev: BorrowedFd<'_>) -> Result<Capabilities, Error> {
+fn capabilities(wanted: Capabilities, dev: BorrowedFd<'_>) -> Result<Capabilities, Error> {
     let ours = capabilities::permitted().map_err(|error| Error::Setup {
         doing: "ask for our capabilities".to_owned(),
         why: error.to_string(),
@@ -91,7 +158,7 @@ fn is_refused(dev: BorrowedFd<'_>, disk: u64) -> bool {
 const PROBE: &str = ".node";
 
 /// Opens a directory right below the root, which no link may stand for.
-pub fn directory(tree: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
+fn directory(tree: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(tree, name, flags, Mode::empty()).map_err(|errno| Error::MountPoint {
         target: Path::new("/").join(name),
@@ -101,7 +168,7 @@ pub fn directory(tree: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Error> {
 
 /// Fills the empty `/dev`; whether it has real nodes. Where those are refused there are empty files in
 /// their place, for which a supervisor opens the machine's.
-pub fn devices(dev: BorrowedFd<'_>) -> Result<bool, Error> {
+fn devices(dev: BorrowedFd<'_>) -> Result<bool, Error> {
     let refuse = |errno: Errno| Error::Setup {
         doing: "fill /dev".to_owned(),
         why: errno.to_string(),

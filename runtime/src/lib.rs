@@ -5,7 +5,7 @@
 //!
 //! 1. [`init_if_reexecuted`] first thing in `main`: a sandbox's first process is this very program.
 //! 2. [`enter`], still single-threaded: user and mount namespace, id map.
-//! 3. [`Workspace::for_run`] over layers, [`spawn`] into it, [`Child::wait`].
+//! 3. [`Roots::for_run`] over layers, [`spawn`] into it, [`Child::wait`].
 //! 4. [`Workspace::finish`]: the upper directory is the difference.
 //!
 //! Trees are held by descriptor, never by a path inside an image. Only the module `sys` holds
@@ -16,6 +16,7 @@ mod attributes;
 mod capabilities;
 mod child;
 mod chroot;
+mod content;
 mod diagnose;
 mod enter;
 mod error;
@@ -29,23 +30,27 @@ mod mount;
 mod overlay;
 mod owners;
 mod points;
+mod roots;
 mod spawn;
 mod spec;
 mod stubs;
 mod sys;
+mod tree;
 mod wire;
 
 pub use attached::Attached;
 pub use capabilities::Capabilities;
 pub use caps::Capability;
 pub use child::{Child, KillHandle};
+pub use content::Copier;
 pub use enter::{EnterError, EnterOptions, Entered, Mode, enter};
 pub use error::{Error, ExecError, Exit};
 pub use idmap::IdMap;
 pub use init::init_if_reexecuted;
-pub use overlay::{View, Workspace};
 pub use owners::supervision;
 pub use points::MountPoints;
+pub use roots::{Diff, Roots, View, Workspace};
 pub use seccomp::supervise::{Device, Owners, RECORD, Record};
 pub use spawn::{spawn, spawn_in};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
+pub use tree::{Placed, TreeRoot, Trees};

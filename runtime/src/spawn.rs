@@ -15,16 +15,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
-use seccomp::supervise::{Configuration, Credentials, Owners, Served};
+use seccomp::supervise::{Configuration, Credentials, Owners};
 
-use crate::capabilities::Capabilities;
 use crate::child::Child;
+use crate::chroot::InTree;
 use crate::error::Error;
-use crate::fence::Fence;
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
-use crate::overlay::Workspace;
 use crate::owners::Watch;
+use crate::roots::Workspace;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
 use crate::{chroot, filter, hosts, sys};
@@ -52,8 +51,13 @@ pub fn spawn(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Child, Error> {
-    let root = workspace.mount_fd().as_fd();
-    let prepared = Prepared::new(root, spec, stdout, stderr, None)?;
+    if let Some(tree) = workspace.tree() {
+        return chroot::spawn(tree, spec, stdout, stderr);
+    }
+    let Some(root) = workspace.mount_fd() else {
+        return Err(Error::Init("there is no root file system".to_owned()));
+    };
+    let prepared = Prepared::new(root.as_fd(), spec, stdout, stderr, None)?;
     if !PROC_REFUSED.load(Ordering::Relaxed) {
         match prepared.start(true)? {
             Start::Running(child) => return Ok(child),
@@ -80,35 +84,11 @@ pub fn spawn_in(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Child, Error> {
-    let own = InTree::new(tree, &spec)?;
+    let own = InTree::of(tree, &spec)?;
     let prepared = Prepared::new(tree, spec, stdout, stderr, Some(own))?;
     match prepared.start(false)? {
         Start::Running(child) => Ok(child),
         Start::ProcRefused => Err(Error::Init("it asked for another /proc".to_owned())),
-    }
-}
-
-/// What is different for a process without namespaces.
-struct InTree {
-    capabilities: Capabilities,
-    fence: Fence,
-    hostname: String,
-    masked: bool,
-    /// Whether `/dev` has real nodes.
-    nodes: bool,
-}
-
-impl InTree {
-    fn new(tree: BorrowedFd<'_>, spec: &RunSpec) -> Result<Self, Error> {
-        chroot::check(spec)?;
-        let dev = chroot::directory(tree, "dev")?;
-        Ok(Self {
-            capabilities: chroot::capabilities(spec.capabilities, dev.as_fd())?,
-            fence: Fence::here(),
-            hostname: spec.hostname.clone(),
-            masked: spec.masked,
-            nodes: chroot::devices(dev.as_fd())?,
-        })
     }
 }
 
@@ -154,9 +134,13 @@ impl Prepared {
         let mut mounts = Vec::new();
         let mut jobs = match in_tree {
             Some(_) => Vec::new(),
-            None => hosts::mounts(&spec)?,
+            None => {
+                let mut names = hosts::mounts(&spec)?;
+                names.retain(|mount| !spec.covers(mount.target()));
+                let jobs = names.into_iter().map(|mount| mount_job(mount, &mut mounts));
+                jobs.collect::<Result<_, _>>()?
+            }
         };
-        jobs.retain(|job| !spec.covers(Path::new(&job.target)));
         let limits = limits(&spec)?;
         let covered: Vec<bool> = (0..spec.mounts.len())
             .map(|at| spec.is_covered(at))
@@ -264,8 +248,8 @@ impl Prepared {
         };
         if let Some(tree) = &self.in_tree {
             let root = self.root.try_clone().map_err(init_error("hold the tree"))?;
-            let served = Served::new(root, init, &tree.hostname, tree.masked, tree.nodes)
-                .map_err(init_error("show it /proc"))?;
+            let served = tree.served(root, init);
+            let served = served.map_err(init_error("show it /proc"))?;
             configuration.serve(served);
         }
         Ok(configuration)
@@ -408,7 +392,7 @@ fn mount_job(mount: Mount, fds: &mut Vec<OwnedFd>) -> Result<MountJob, Error> {
         } => {
             let (source, path) = match source {
                 BindSource::Fd(fd) => (fd, target.clone().into()),
-                BindSource::Path(path) => (open_path(&path)?, path),
+                BindSource::Path(path) | BindSource::Owned(path) => (open_path(&path)?, path),
             };
             let mount = clone_tree(source.as_fd(), "", true).map_err(Error::io("bind", &path))?;
             if readonly {

@@ -49,12 +49,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use runtime::{EnterOptions, Entered};
+use runtime::{EnterOptions, Entered, Mode, Roots, Trees};
 
 use crate::config::Config;
 use crate::fetch::{self, Network};
+use crate::layer::Disk;
 use crate::registry::{Registries, Settings};
-use crate::store::Store;
+use crate::store::{Staging, Store};
 
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
@@ -87,6 +88,34 @@ struct App {
     /// The caller's user id, outside of the sandbox's namespace.
     #[arg(skip = nix::unistd::getuid().as_raw())]
     uid: u32,
+}
+
+/// What root file systems stand on.
+struct Ground {
+    disk: Disk,
+    roots: Roots,
+    // Where trees are; goes after them.
+    _staging: Option<Staging>,
+}
+
+impl Ground {
+    fn new(entered: &Entered, store: &Store) -> Result<Self> {
+        let (roots, staging) = match entered.mode {
+            Mode::UsernsMany | Mode::UsernsOne => (Roots::Overlays, None),
+            Mode::Chroot => {
+                let staging = store.staging()?;
+                (Roots::Trees(Trees::new(staging.trees())?), Some(staging))
+            }
+        };
+        Ok(Self {
+            disk: Disk {
+                ids: entered.ids.clone(),
+                overlays: matches!(roots, Roots::Overlays),
+            },
+            roots,
+            _staging: staging,
+        })
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -122,7 +151,12 @@ impl App {
 
     /// Opens the store for work with layers.
     fn open_store(&self, entered: &Entered) -> Result<Store> {
-        self.store(&entered.ids.key())
+        let ids = entered.ids.key();
+        match entered.mode {
+            // Their layers have a form of their own: see `layer::Marks`.
+            Mode::Chroot => self.store(&format!("{ids}-trees")),
+            Mode::UsernsMany | Mode::UsernsOne => self.store(&ids),
+        }
     }
 
     /// Opens the store for work with images, for which no sandbox is needed.

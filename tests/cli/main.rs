@@ -15,6 +15,7 @@ mod explain;
 mod files;
 mod granted;
 mod jobs;
+mod layers;
 mod lazy;
 mod lint;
 mod make;
@@ -57,6 +58,7 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        layers::CASES,
         owners::CASES,
         remote::CASES,
         lazy::CASES,
