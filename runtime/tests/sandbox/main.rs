@@ -7,7 +7,9 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod in_tree;
 mod inside;
+mod inside_tree;
 mod mounts;
 mod owners;
 mod support;
@@ -32,6 +34,7 @@ fn cases() -> Vec<Case> {
         attacks::CASES,
         fallbacks::CASES,
         owners::CASES,
+        in_tree::CASES,
     ]
     .concat()
 }
