@@ -4,6 +4,7 @@
 # make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
 # make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
+# make image      images of lapstrake itself, by lapstrake: IMAGE=registry.example/lapstrake IMAGE_FLAGS=--push
 # make bench      times and memory beside buildah and BuildKit; BENCH="--times 1 W2"
 # make install    PREFIX=/usr/local DESTDIR=
 # make clean
@@ -15,10 +16,12 @@ DESTDIR ?=
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 FILTER ?=
+IMAGE ?= lapstrake
+IMAGE_FLAGS ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench \
+.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench image \
 	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
@@ -84,6 +87,15 @@ lint: setup
 bench: build/lapstrake
 	@integration/setup/packages bench
 	integration/bench/run --bin build/lapstrake $(BENCH)
+
+# The times of its files are the commit's, so that one commit gives one digest.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+image: build/lapstrake
+	@set -- --build-arg VERSION=$(VERSION); \
+	 if commit=$$(git rev-parse HEAD 2>/dev/null); then \
+	   set -- "$$@" --build-arg REVISION=$$commit --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); fi; \
+	 build/lapstrake build "$$@" $(IMAGE_FLAGS) -t $(IMAGE):$(VERSION) . && \
+	 build/lapstrake build "$$@" $(IMAGE_FLAGS) --target shell -t $(IMAGE):$(VERSION)-shell .
 
 install: build/lapstrake
 	install -D -m 755 build/lapstrake $(DESTDIR)$(PREFIX)/bin/lapstrake

@@ -42,6 +42,7 @@ mod inflight;
 mod jobs;
 mod lazy;
 mod mounts;
+mod remembered;
 mod run;
 mod scheduler;
 mod slot;

@@ -85,13 +85,16 @@ fn build(
     let read = |source: &SourceText| plan(args, source, &options, progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
-    let entered = app.enter()?;
+    let entered = app.enter(&|text| progress.note(text))?;
     progress.note(&format!("sandbox: {}", entered.note));
     // Before the store is open: from there on somebody has to clean up.
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
     let store = app.open_store(&entered)?;
+    if let Some(weakness) = store.weakness() {
+        progress.warn(&weakness);
+    }
     let _upkeep = AtTheEnd {
         store: &store,
         limit,

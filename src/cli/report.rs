@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
+use super::sandbox::NoSandbox;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
 };
@@ -243,8 +244,13 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(PlaceError::Damaged { .. }) => return Some(Class::Usage),
         Some(PlaceError::Registry(_)) | None => {}
     }
+    if let Some(LayerError::NoAttributes { .. }) = cause.downcast_ref() {
+        return Some(Class::Environment);
+    }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
-    let environment = cause.is::<runtime::EnterError>();
+    let environment = cause.is::<runtime::EnterError>()
+        || cause.is::<NoSandbox>()
+        || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
         || cause.is::<NoDirectory>()
@@ -338,14 +344,21 @@ fn is_in_the_way(error: &std::io::Error) -> bool {
     matches!(error.kind(), NotADirectory | NotFound | PermissionDenied)
 }
 
-/// A full disk or a read-only one is the environment's, wherever it shows.
+/// A full disk or a read-only one is the environment's, wherever it shows, and so are a limit that is
+/// reached and a call that the kernel lacks.
 fn io_class(error: &std::io::Error) -> Option<Class> {
-    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(
+    use std::io::ErrorKind::{
+        FileTooLarge, OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull, Unsupported,
+    };
+    let of_kind = matches!(
         error.kind(),
-        StorageFull | QuotaExceeded | ReadOnlyFilesystem
-    )
-    .then_some(Class::Environment)
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem | FileTooLarge | OutOfMemory | Unsupported
+    );
+    let limits = [libc::EMFILE, libc::ENFILE, libc::EAGAIN];
+    let of_limit = error
+        .raw_os_error()
+        .is_some_and(|errno| limits.contains(&errno));
+    (of_kind || of_limit).then_some(Class::Environment)
 }
 
 #[cfg(test)]

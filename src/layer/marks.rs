@@ -114,9 +114,8 @@ mod tests {
         }
         marks.set(RootPath::new("/a/o"), Mark::Opaque);
         let in_dir = |marks: &Marks, dir: &str| -> Vec<String> {
-            let names = marks
-                .deleted_in(&RootPath::new(dir))
-                .map(OsStr::to_string_lossy);
+            let dir = RootPath::new(dir);
+            let names = marks.deleted_in(&dir).map(OsStr::to_string_lossy);
             names.map(Into::into).collect()
         };
         assert_eq!(in_dir(&marks, "/a"), ["x", "y"]);

@@ -38,7 +38,7 @@
 //!
 //! **Lock order**: `lock`, `collect.lock`, bytes of `uses`, then `index.lock` or `publish.lock`, never
 //! both of these. All belong to open files, so the kernel drops them with the process that held
-//! them. Nobody waits for a byte of `uses` except for the moment in which its thing is put aside.
+//! them (`locks` tells what is done where the file system has none). Nobody waits for a byte of `uses` except for the moment in which its thing is put aside.
 //!
 //! **In use** is what a process has looked up or made and what it has not closed the store since:
 //! collecting leaves it, whoever collects, and never waits for builds nor has them wait.
@@ -60,7 +60,9 @@ mod files;
 mod images;
 mod kinds;
 mod layers;
+mod locks;
 mod open;
+mod place;
 mod records;
 mod remove;
 mod runs;
@@ -82,7 +84,8 @@ pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
-pub use open::default_root;
+pub use open::{default_root, make_root, scratch_dir};
+pub use place::{Candidate, other_places};
 pub use records::{ExportRecord, ExportedBlob, StepElsewhere, StepRecord};
 pub use remove::remove_tree;
 
@@ -99,6 +102,7 @@ struct Inner {
     root: PathBuf,
     map: String,
     boot: String,
+    locks: locks::Locks,
     lock: File,
     /// Where things in use are locked.
     uses: File,

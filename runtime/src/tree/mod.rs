@@ -453,3 +453,6 @@ impl Drop for Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

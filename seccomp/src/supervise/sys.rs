@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Answer, Answered};
@@ -214,7 +215,19 @@ pub fn read_memory(tid: u32, address: u64, into: &mut [u8]) -> Result<usize, Err
             0,
         )
     };
-    usize::try_from(done).map_err(|_| last_errno())
+    match usize::try_from(done).map_err(|_| last_errno()) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let memory = memory_of(tid, OFlags::RDONLY)?;
+            rustix::io::pread(memory, into, address)
+        }
+        result => result,
+    }
+}
+
+/// The memory of a thread's process as a file, where a filter forbids the calls made for it.
+fn memory_of(tid: u32, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/{tid}/mem");
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Writes memory of a thread's process; how much could be written.
@@ -239,7 +252,13 @@ pub fn write_memory(tid: u32, address: u64, from: &[u8]) -> Result<usize, Errno>
             0,
         )
     };
-    usize::try_from(done).map_err(|_| last_errno())
+    match usize::try_from(done).map_err(|_| last_errno()) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let memory = memory_of(tid, OFlags::WRONLY)?;
+            rustix::io::pwrite(memory, from, address)
+        }
+        result => result,
+    }
 }
 
 /// Makes this thread somebody else for the file system, and back with `0, 0`. For anybody but user 0 its
