@@ -35,6 +35,7 @@ mod spec;
 mod stubs;
 mod surroundings;
 mod sys;
+mod upper;
 mod wire;
 
 pub use attached::Attached;
@@ -54,3 +55,4 @@ pub use signals::usual_signals;
 pub use spawn::{Child, KillHandle, spawn};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
 pub use surroundings::{Helper, Surroundings, key as environment_key};
+pub use upper::check_upper;

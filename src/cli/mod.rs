@@ -19,6 +19,7 @@ mod import;
 mod input;
 mod inspect;
 mod kept;
+mod limits;
 mod load;
 mod login;
 mod logout;
@@ -163,6 +164,15 @@ impl App {
     /// Opens the store for work with layers.
     fn open_store(&self, entered: &Entered) -> Result<Store> {
         self.store(&entered.ids.key())
+    }
+
+    /// Opens the store to run steps in it.
+    fn open_for_steps(&self, entered: &Entered) -> Result<Store> {
+        let store = self.open_store(entered)?;
+        if entered.mode != runtime::Mode::Chroot {
+            store.find_fit(|dir| runtime::check_upper(dir).map_err(anyhow::Error::from))?;
+        }
+        Ok(store)
     }
 
     /// Opens the store for work with images, for which no sandbox is needed.

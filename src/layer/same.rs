@@ -1,10 +1,11 @@
-//! [`Comparer`]: whether an entry of an upper directory is still what a layer below has at its path.
+//! [`Comparer`]: whether an entry of an upper directory is still what a layer below has at its
+//! path.
 //!
-//! Compared is what a layer can tell of an entry, and what steps on this machine see of it: type, mode,
-//! owner, size, the time of its last modification to the nanosecond, device, target, extended
-//! attributes, content. The cheapest comes first: two files are read only when everything else about
-//! them is the same, side by side and no further than they agree. Time and size alone are not trusted,
-//! for a program may set the time back (`touch -r`, `cp -p`) after it has written.
+//! Compared is what a layer can tell of an entry, and what steps on this machine see of it: type,
+//! mode, owner, size, the time of its last modification to the nanosecond, device, target, extended
+//! attributes, content. The cheapest comes first: two files are read only when everything else
+//! about them is the same, side by side and no further than they agree. Time and size alone are not
+//! trusted, for a program may set the time back (`touch -r`, `cp -p`) after it has written.
 //!
 //! Owners and devices are those of the tables where these speak, as for every reader of layers. Of
 //! extended attributes those count that overlayfs copies and that say something about the entry:

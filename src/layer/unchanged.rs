@@ -1,31 +1,36 @@
 //! [`drop_unchanged`]: what is in an upper directory without being a change leaves it.
 //!
-//! overlayfs copies a file up when it is opened for writing, locked by way of such a descriptor, or given
-//! the mode and owner that it has; a sandbox without overlayfs sees none of that. So that a layer does not tell how it
-//! was made, it holds an entry exactly if it is not the same ([`super::same`]) as what the layers below
-//! have at its path, and beside these:
+//! overlayfs copies a file up when it is opened for writing, locked by way of such a descriptor, or
+//! given the mode and owner that it has; a sandbox without overlayfs sees none of that. So that a
+//! layer does not tell how it was made, it holds an entry exactly if it is not the same
+//! ([`super::same`]) as what the layers below have at its path, and beside these:
 //!
-//! - **Directories** that something is in, as parents. One that is the same and has become empty goes, too. That
-//!   something was made in it and deleted again shows in its time, so it stays.
-//! - **Names of one file** (`st_nlink` above one). Copying up gives every name a file of its own, so it was the
-//!   step that made these links, and they would come apart if only some of the names stayed.
+//! - **Directories** that something is in, as parents. One that is the same and has become empty
+//!   goes, too. That something was made in it and deleted again shows in its time, so it stays.
+//! - **Names of one file** (`st_nlink` above one). Copying up gives every name a file of its own,
+//!   so it was the step that made these links, and they would come apart if only some of the
+//!   names stayed.
 //! - **Deletions** of what is below. Those of nothing go.
 //! - **Sockets, devices and FIFOs** like everything else.
 //!
-//! What was deleted and made again the same is not a change: files, as it is not seen how they came about; and
-//! directories. overlayfs makes such a directory opaque, with all that is in it in the upper directory. If any of that is
-//! the same as below, at any depth, it becomes a directory that is merged: what is the same leaves it, what is not there any
-//! more is deleted by name, and directories in it that have nothing in common with those below become opaque themselves.
-//! Otherwise it stays opaque, which is shorter. `mv d e; mv e d`, which copies where overlayfs cannot rename, leaves nothing
-//! but a time of the parent directory this way. The root directory stays whatever it is: it is no entry of a layer.
+//! What was deleted and made again the same is not a change: files, as it is not seen how they came
+//! about; and directories. overlayfs makes such a directory opaque, with all that is in it in the
+//! upper directory. If any of that is the same as below, at any depth, it becomes a directory that
+//! is merged: what is the same leaves it, what is not there any more is deleted by name, and
+//! directories in it that have nothing in common with those below become opaque themselves.
+//! Otherwise it stays opaque, which is shorter. `mv d e; mv e d`, which copies where overlayfs
+//! cannot rename, leaves nothing but a time of the parent directory this way. The root directory
+//! stays whatever it is: it is no entry of a layer.
 //!
-//! BuildKit's differ does the same but for three things: it ignores the times of directories, takes files with the same times
-//! other than whole seconds for the same unread, and does not keep the names of a file together.
+//! BuildKit's differ leaves unchanged copies out, too. It goes by times more than this does: those of
+//! directories are nothing to it, and files with one time and size are the same unread unless the
+//! time is one of whole seconds.
 //!
-//! Only directories that are merged, or opaque over another, are walked, and only names that are below are
-//! compared. Layers below are open one at a time and directories of the upper one per level, so that a
-//! few descriptors do for any number of layers. Everything is reached from descriptors, one name at a
-//! time. Times of directories from which something is taken are put back.
+//! Only directories that are merged, or opaque over another, are walked, and only names that are
+//! below are compared. Layers below are open one at a time and directories of the upper one per
+//! level, so that a few descriptors do for any number of layers. Everything is reached from
+//! descriptors, one name at a time. Times of directories from which something is taken are put
+//! back.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,7 +46,8 @@ use super::same::{Comparer, Entry};
 use super::{Attributes, Layer, LayerError, LayerStack, MAX_DEPTH, disk};
 use crate::rootfs::RootPath;
 
-/// Takes out of the upper directory `root` over `below`, and out of its table, what the layers below have as well.
+/// Takes out of the upper directory `root` over `below`, and out of its table, what the layers below
+/// have as well.
 ///
 /// # Errors
 /// [`LayerError::Disk`], [`LayerError::Depth`]; the upper directory is then to be thrown away.
@@ -176,7 +182,8 @@ impl Pruner<'_> {
             }
         }
         let is_empty = children.is_empty() && vanished.is_empty();
-        if !is_merged && !(is_empty && self.is_as_below(place, &stat)?) {
+        let may_merge = is_merged || (is_empty && self.is_as_below(place, &stat)?);
+        if !may_merge {
             return Ok(Fate::Hides);
         }
         for name in &vanished {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, renameat, unlinkat};
 use rustix::mount::MountAttrFlags;
 
 use super::child::{self, Tell};
@@ -92,16 +92,16 @@ fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(
     }
 }
 
-/// A layer with a file, over it an overlay in which the file is deleted: the upper must hold what
-/// overlayfs writes into it.
+/// A layer with a file and a directory, over it an overlay in which they are renamed and replaced: the upper
+/// must hold the whiteouts and the attributes that overlayfs writes into it.
 fn overlay(dir: &Path) -> Result<(), Failed> {
     let doing = "mount an overlay with its upper directory there";
     let lower = dir.join("lower");
     let work = dir.join("workspace");
-    for dir in [&lower, &work] {
+    for dir in [&lower, &lower.join("dir"), &work] {
         fs::create_dir(dir).map_err(step("make a directory in the store"))?;
     }
-    fs::write(lower.join("gone"), "").map_err(step("write a file in the store"))?;
+    fs::write(lower.join("file"), "").map_err(step("write a file in the store"))?;
     let explained = |error: Error| match &error {
         Error::Overlay { source, .. } | Error::Io { source, .. } => match errno(source) {
             Some(errno) => Failed::new(doing, errno),
@@ -110,8 +110,12 @@ fn overlay(dir: &Path) -> Result<(), Failed> {
         other => Failed::said(doing, other.to_string()),
     };
     let workspace = Workspace::overlay(&[lower], &work).map_err(explained)?;
-    rustix::fs::unlinkat(workspace.root(), "gone", rustix::fs::AtFlags::empty())
-        .map_err(step("delete a file of a layer in an overlay"))?;
+    let root = workspace.root();
+    renameat(root, "file", root, "moved")
+        .map_err(step("rename a file of a layer in an overlay"))?;
+    unlinkat(root, "dir", AtFlags::REMOVEDIR)
+        .and_then(|()| mkdirat(root, "dir", Mode::RWXU))
+        .map_err(step("replace a directory of a layer in an overlay"))?;
     workspace.finish().map(drop).map_err(explained)
 }
 

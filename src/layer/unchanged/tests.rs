@@ -296,7 +296,8 @@ fn a_directory_made_again_is_what_it_differs_in() {
 
 #[test]
 fn the_topmost_layer_that_has_a_name_counts() {
-    let cases: [(&[&[&str]], &[&str], &[&str]); 6] = [
+    type Row<'a> = (&'a [&'a [&'a str]], &'a [&'a str], &'a [&'a str]);
+    let cases: [Row<'_>; 6] = [
         (&[&["f x 1"], &["f x 2"]], &["f x 1"], &["f x @3"]),
         (&[&["f x 1"], &["f x 2"]], &["f x 2"], &[]),
         (
