@@ -34,8 +34,7 @@ impl Stage<'_> {
     ) -> Result<BuiltLayer> {
         let inherit = match owners {
             Some(owners) => Inherit::Supervised(owners),
-            None if self.shared.env.ids.is_single() => Inherit::Copies,
-            None => Inherit::Nothing,
+            None => Inherit::Copies,
         };
         seal(staging.path(), upper, below, recorded, inherit)?;
         let created = now();

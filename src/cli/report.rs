@@ -7,7 +7,8 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
-use super::sandbox::NoSandbox;
+use super::sandbox::{CannotTry, NoSandbox};
+use super::stdout::StdoutError;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
 };
@@ -258,6 +259,7 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>()
         || cause.is::<NoSandbox>()
+        || cause.is::<CannotTry>()
         || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
@@ -372,7 +374,7 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
     let of_limit = error
         .raw_os_error()
         .is_some_and(|errno| limits.contains(&errno));
-    (of_kind || of_limit).then_some(Class::Environment)
+    (of_kind || of_limit || StdoutError::is_in(error)).then_some(Class::Environment)
 }
 
 #[cfg(test)]
