@@ -126,7 +126,7 @@ ENVIRONMENTS = {
 }
 
 # Modes that are taken without being asked for. Where another one is expected lapstrake must refuse, until it is here.
-PRESENT = (MANY, ONE)
+PRESENT = (MANY, ONE, CHROOT)
 
 # Images that hold the time at which they were built, or other things of which each build has its own: these are looked
 # into, but their digests are not compared.
