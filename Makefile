@@ -18,7 +18,7 @@ FILTER ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench \
+.PHONY: all demo test test-cargo test-integration test-differential test-equality test-bases differential fuzz lint bench \
 	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
@@ -39,7 +39,7 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo fuzz test-integration test-differential
+test: test-cargo fuzz test-integration test-differential test-equality
 
 # What the tests need besides the binary: packages, users (and the toolchain that is pinned, which rustup fetches
 # when cargo is first called, and must not twice at once), and base images, which take minutes the first time.
@@ -69,6 +69,11 @@ test-integration: build/lapstrake
 test-differential: build/lapstrake
 	@integration/setup/packages differential
 	integration/differential/run --bin build/lapstrake $(FILTER)
+
+# The same image in every mode.
+test-equality: build/lapstrake
+	@integration/setup/packages test
+	integration/equality/run --bin build/lapstrake $(FILTER)
 
 differential: test-differential
 	integration/differential/run --bin build/lapstrake --peer buildah $(FILTER)
