@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
+use crate::needs::Need;
+
 /// What the child of [`spawn_init`] needs; made before the clone, since the child must not allocate.
 pub struct Image<'a> {
     /// The program, an open file that stays close-on-exec.
@@ -29,6 +31,9 @@ pub fn spawn_init(flags: libc::c_int, image: &Image<'_>) -> io::Result<(libc::pi
     let mut argv: Vec<*const libc::c_char> = image.argv.iter().map(|a| a.as_ptr()).collect();
     argv.push(std::ptr::null());
     let envp = [std::ptr::null::<libc::c_char>()];
+    // For a filter that forbids `execveat`.
+    let link = CString::new(format!("/proc/self/fd/{}", image.exe.as_raw_fd()))?;
+    close_inherited()?;
     let mut pidfd: libc::c_int = -1;
     let mut old = SigSet::empty();
     pthread_sigmask(
@@ -40,6 +45,7 @@ pub fn spawn_init(flags: libc::c_int, image: &Image<'_>) -> io::Result<(libc::pi
     let mut stack = vec![0_u128; CHILD_STACK / size_of::<u128>()];
     let mut start = Start {
         image,
+        link: link.as_ptr(),
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
     };
@@ -74,8 +80,32 @@ const CHILD_STACK: usize = 64 << 10;
 /// What [`child`] is given.
 struct Start<'a, 'b> {
     image: &'a Image<'b>,
+    link: *const libc::c_char,
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
+}
+
+/// Makes descriptors that this process was started with close-on-exec where the child cannot do that for
+/// all at once (`close_range`, Linux 5.11): ours have it from the beginning.
+fn close_inherited() -> io::Result<()> {
+    const NONE: libc::c_uint = libc::c_uint::MAX;
+    // SAFETY: integers only; no descriptor has that number.
+    let can =
+        unsafe { libc::syscall(libc::SYS_close_range, NONE, NONE, libc::CLOSE_RANGE_CLOEXEC) };
+    if can == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        if let Some(fd) = name.to_str().and_then(|name| name.parse::<RawFd>().ok())
+            && fd > 2
+        {
+            // SAFETY: integers only. That of the directory itself, and one that another thread has
+            // closed since, are close-on-exec or gone, so a failure changes nothing.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
 }
 
 extern "C" fn child(start: *mut libc::c_void) -> libc::c_int {
@@ -83,19 +113,21 @@ extern "C" fn child(start: *mut libc::c_void) -> libc::c_int {
     // child; both arrays end in a null pointer and all strings live in the image.
     unsafe {
         let start = &*start.cast::<Start<'_, '_>>();
-        exec_init(start.image, start.argv, start.envp)
+        exec_init(start)
     }
 }
 
 /// Moves descriptors into place and executes.
 ///
 /// # Safety
-/// Only in the child of [`spawn_init`]; `argv` and `envp` end in a null pointer and point to live strings.
-unsafe fn exec_init(
-    image: &Image<'_>,
-    argv: *const *const libc::c_char,
-    envp: *const *const libc::c_char,
-) -> ! {
+/// Only in the child of [`spawn_init`]; `argv` and `envp` end in a null pointer, and all strings live.
+unsafe fn exec_init(start: &Start<'_, '_>) -> ! {
+    let Start {
+        image,
+        link,
+        argv,
+        envp,
+    } = *start;
     // SAFETY: plain system calls on integers and on the pointers vouched for by the caller; none
     // allocates or locks, so it does not matter what other threads were doing.
     unsafe {
@@ -121,7 +153,38 @@ unsafe fn exec_init(
             envp,
             libc::AT_EMPTY_PATH,
         );
+        libc::execve(link, argv, envp);
         libc::_exit(127)
+    }
+}
+
+/// Makes a call that must fail, and gives the errno; none in the error if it did not.
+pub fn try_in_vain(need: &Need) -> io::Error {
+    let [a, b, c, d, e] = need.arguments;
+    // SAFETY: the table has arguments that the kernel refuses before it looks at memory or changes
+    // anything: no addresses, no open descriptors, no flags that exist.
+    if unsafe { libc::syscall(need.number, a, b, c, d, e) } < 0 {
+        return io::Error::last_os_error();
+    }
+    io::Error::other("it succeeded")
+}
+
+/// Marks all descriptors above 2 to be closed by exec, where the kernel can (Linux 5.11); every one that
+/// we know of is marked already.
+pub fn close_on_exec() -> io::Result<()> {
+    // SAFETY: integers only; no descriptor is closed now.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    let error = io::Error::last_os_error();
+    match (done, error.raw_os_error()) {
+        (0, _) | (_, Some(libc::EINVAL | libc::ENOSYS)) => Ok(()),
+        _ => Err(error),
     }
 }
 
@@ -231,6 +294,33 @@ pub fn set_ids(uid: u32, gid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts this process under a Landlock ruleset that handles nothing but the making of block devices, which
+/// nobody here makes.
+pub fn restrict_nothing() -> io::Result<()> {
+    const MAKE_BLOCK: u64 = 1 << 11;
+    let handled: u64 = MAKE_BLOCK;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    // SAFETY: the ruleset's attributes are one number in their first version, whose size is given and
+    // which lives through the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const handled,
+            size_of::<u64>(),
+            0,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let ruleset = adopt(fd as RawFd)?;
+    // SAFETY: integers only.
+    if unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Brings the loopback interface of this network namespace up.
 pub fn loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket_with(
@@ -255,6 +345,20 @@ pub fn loopback_up() -> io::Result<()> {
     } < 0
     {
         return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Has the status of children kept, and a file that grows too large fail to.
+pub fn usual_dispositions() -> io::Result<()> {
+    for (signal, disposition) in [
+        (libc::SIGCHLD, libc::SIG_DFL),
+        (libc::SIGXFSZ, libc::SIG_IGN),
+    ] {
+        // SAFETY: both are valid dispositions, and no handler is set.
+        if unsafe { libc::signal(signal, disposition) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(())
 }

@@ -64,6 +64,7 @@ pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 pub use stage::rfc3339;
+pub use supported::Limits;
 pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,7 @@ use anyhow::Result;
 
 use crate::context::Context;
 use crate::image::Platform;
+use crate::layer::Disk;
 use crate::progress::Progress;
 use crate::remote_cache::CacheSources;
 use crate::store::Store;
@@ -89,8 +91,10 @@ pub struct Environment<'a> {
     pub cache: &'a CacheSources<'a>,
     /// How ADD reaches the network.
     pub fetching: &'a Fetching<'a>,
-    /// Which ids the disk can hold.
-    pub ids: &'a runtime::IdMap,
+    /// What the disk under layers can hold.
+    pub ids: &'a Disk,
+    /// How root file systems are put together.
+    pub roots: &'a runtime::Roots,
     /// Where COPY and ADD read.
     pub context: &'a Context,
     /// The named contexts that are files, by the numbers the plan has for them.
@@ -134,6 +138,8 @@ pub struct Settings {
     pub no_cache_stages: Vec<String>,
     /// Ask registries for base images even if the store has them.
     pub pull: bool,
+    /// What the sandbox cannot do for RUN.
+    pub limits: Limits,
     /// The network of RUN.
     pub network: runtime::Network,
     /// Entries of `/etc/hosts` for RUN: (name, address).

@@ -9,6 +9,7 @@ mod check;
 mod checks;
 mod deliver;
 mod depfile;
+mod doctor;
 mod du;
 mod exit;
 mod files;
@@ -18,6 +19,7 @@ mod import;
 mod input;
 mod inspect;
 mod kept;
+mod limits;
 mod load;
 mod login;
 mod logout;
@@ -32,10 +34,12 @@ mod remote;
 mod report;
 mod rmi;
 mod run;
+mod sandbox;
 mod save;
 mod shared_cache;
 mod shown;
 mod signals;
+mod stdout;
 mod table;
 mod tag;
 #[cfg(test)]
@@ -49,12 +53,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use runtime::{EnterOptions, Entered};
+use runtime::{Entered, Mode, Roots, Trees};
 
 use crate::config::Config;
 use crate::fetch::{self, Network};
+use crate::layer::Disk;
 use crate::registry::{Registries, Settings};
-use crate::store::Store;
+use crate::store::{Staging, Store};
 
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
@@ -72,13 +77,15 @@ struct Cli {
 /// What every subcommand works with: the flags that stand before it.
 #[derive(Args, Debug)]
 struct App {
-    /// The store [default: $LAPSTRAKE_ROOT, else lapstrake/ in $XDG_DATA_HOME or ~/.local/share]
+    /// The store [default: $LAPSTRAKE_ROOT, else lapstrake/ in $XDG_DATA_HOME or ~/.local/share, else a
+    /// volume that can hold it]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// The kind of sandbox [default: the strongest that works here]
-    #[arg(long, global = true, value_name = "MODE", default_value = "auto", hide_default_value = true, value_parser = values::sandbox)]
-    sandbox: values::Sandbox,
+    /// The kind of sandbox: auto, userns-many, userns-one or chroot [default: $LAPSTRAKE_SANDBOX, else
+    /// auto, the strongest that works here]
+    #[arg(long, global = true, value_name = "MODE", value_parser = values::sandbox)]
+    sandbox: Option<values::Sandbox>,
 
     /// Ask URL before the registry HOST; may be repeated
     #[arg(long = "registry-mirror", global = true, value_name = "HOST=URL")]
@@ -87,6 +94,38 @@ struct App {
     /// The caller's user id, outside of the sandbox's namespace.
     #[arg(skip = nix::unistd::getuid().as_raw())]
     uid: u32,
+
+    /// Where the store is, once that is settled.
+    #[arg(skip)]
+    place: std::sync::OnceLock<PathBuf>,
+}
+
+/// What root file systems stand on.
+struct Ground {
+    disk: Disk,
+    roots: Roots,
+    // Where trees are; goes after them.
+    _staging: Option<Staging>,
+}
+
+impl Ground {
+    fn new(entered: &Entered, store: &Store) -> Result<Self> {
+        let (roots, staging) = match entered.mode {
+            Mode::UsernsMany | Mode::UsernsOne => (Roots::Overlays, None),
+            Mode::Chroot => {
+                let staging = store.staging()?;
+                (Roots::Trees(Trees::new(staging.trees())?), Some(staging))
+            }
+        };
+        Ok(Self {
+            disk: Disk {
+                ids: entered.ids.clone(),
+                overlays: matches!(roots, Roots::Overlays),
+            },
+            roots,
+            _staging: staging,
+        })
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -104,6 +143,7 @@ enum Command {
     Import(import::Args),
     Du(du::Args),
     Prune(prune::Args),
+    Doctor(doctor::Args),
     Check(check::Args),
     Parse(parse::Args),
     Login(login::Args),
@@ -113,29 +153,83 @@ enum Command {
 }
 
 impl App {
-    /// Enters the sandbox's namespaces; nothing may have started a thread before.
-    fn enter(&self) -> Result<Entered> {
-        Ok(runtime::enter(&EnterOptions {
-            mode: self.sandbox.0,
-        })?)
+    /// Enters the sandbox's namespaces; nothing may have started a thread before. `tell` is told where the
+    /// store is if it is not at its usual place.
+    fn enter(&self, tell: &dyn Fn(&str)) -> Result<Entered> {
+        let (entered, root, moved) = self.wanted()?.enter()?;
+        if let Some(why) = moved {
+            tell(&format!("store: {}, since {why}", root.display()));
+        }
+        runtime::check_calls(entered.mode)?;
+        self.place.get_or_init(|| root);
+        Ok(entered)
+    }
+
+    /// Opens the store to look after it, in whatever sandbox can be had.
+    fn store_to_look_after(&self) -> Result<Store> {
+        let (entered, root) = self.wanted()?.enter_store()?;
+        self.place.get_or_init(|| root);
+        self.open_store(&entered)
+    }
+
+    /// What is asked for, by flags and variables.
+    fn wanted(&self) -> Result<sandbox::Wanted> {
+        let variable = std::env::var_os("LAPSTRAKE_ROOT").filter(|root| !root.is_empty());
+        Ok(sandbox::Wanted {
+            root: self.root.clone().or(variable.map(PathBuf::from)),
+            mode: sandbox::mode(self.sandbox)?,
+            uid: self.uid,
+        })
+    }
+
+    /// The store's place. Without a sandbox, which not everything needs, it is the usual one.
+    fn place(&self) -> Result<&PathBuf> {
+        if let Some(place) = self.place.get() {
+            return Ok(place);
+        }
+        let wanted = self.wanted()?;
+        let place = match &wanted.root {
+            Some(root) => root.clone(),
+            None => match wanted.settle() {
+                Ok(Ok(settled)) => settled.root,
+                Ok(Err((root, _))) => root,
+                // What cannot be tried, on a full disk for example, is no matter of images.
+                Err(_) => crate::store::default_root(|name| std::env::var_os(name), self.uid)?,
+            },
+        };
+        Ok(self.place.get_or_init(|| place))
     }
 
     /// Opens the store for work with layers.
     fn open_store(&self, entered: &Entered) -> Result<Store> {
-        self.store(&entered.ids.key())
+        let ids = entered.ids.key();
+        match entered.mode {
+            // Their layers have a form of their own: see `layer::Marks`.
+            Mode::Chroot => self.store(&format!("{ids}-trees")),
+            Mode::UsernsMany | Mode::UsernsOne => self.store(&ids),
+        }
+    }
+
+    /// Opens the store to run steps in it.
+    fn open_for_steps(&self, entered: &Entered) -> Result<Store> {
+        let store = self.open_store(entered)?;
+        if entered.mode != runtime::Mode::Chroot {
+            store.find_fit(|dir| runtime::check_upper(dir).map_err(anyhow::Error::from))?;
+        }
+        Ok(store)
     }
 
     /// Opens the store for work with images, for which no sandbox is needed.
     fn images(&self) -> Result<Store> {
-        self.store(NO_ID_MAP)
+        let store = self.store(NO_ID_MAP)?;
+        if let Some(weakness) = store.weakness() {
+            eprintln!("warning: {weakness}");
+        }
+        Ok(store)
     }
 
     fn store(&self, id_map: &str) -> Result<Store> {
-        let root = match &self.root {
-            Some(root) => root.clone(),
-            None => crate::store::default_root(|name| std::env::var_os(name), self.uid)?,
-        };
-        Ok(Store::open(&root, id_map)?)
+        Ok(Store::open(self.place()?, id_map)?)
     }
 
     fn registries(&self) -> Result<Registries> {
@@ -185,7 +279,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
-    let out = &mut std::io::stdout().lock();
+    let out = &mut stdout::Stdout(std::io::stdout().lock());
     let mut code = 0;
     match &cli.command {
         Command::Build(args) => code = build::run(args, app, out)?,
@@ -199,10 +293,11 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Load(args) => load::run(args, &app.images()?, out)?,
         Command::Save(args) => save::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Du(args) => du::run(args, &app.store_to_look_after()?, out)?,
         Command::Prune(args) => {
-            prune::run(args, &|| app.open_store(&app.enter()?), out)?;
+            prune::run(args, &|| app.store_to_look_after(), out)?;
         }
+        Command::Doctor(args) => code = doctor::run(args, app, out)?,
         Command::Check(args) => code = check::run(args, out)?,
         Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,

@@ -20,6 +20,18 @@ pub enum LayerError {
     /// What lies below a layer cannot be had.
     #[error("the layers below are needed to tell what this one deletes: {0}")]
     Below(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A step with one id would not see whose files are.
+    #[error(
+        "the owner of {path} could not be noted in {dir}, whose file system keeps no extended attributes \
+         (user.*), without which a step with one id cannot run: put the store on ext4, xfs, btrfs or, from \
+         Linux 6.6 on, tmpfs, with LAPSTRAKE_ROOT or --root"
+    )]
+    NoAttributes {
+        /// The entry.
+        path: String,
+        /// The layer's directory on the host.
+        dir: String,
+    },
     /// The `attributes` table of a layer cannot be understood.
     #[error(
         "line {line} of {path} is no entry of an attribute table: {reason}; \

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use runtime::{Device, Owners, RECORD, Record};
-use rustix::fs::{AtFlags, FileType, Stat, StatxFlags, XattrFlags};
-use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, statx};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, XattrFlags};
+use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, openat2, statx};
 use rustix::io::Errno;
 
-use super::{Attr, LayerError, LayerStack, read_xattrs};
+use super::{Attr, Layer, LayerError, LayerStack, read_xattrs};
 use crate::rootfs::RootPath;
 
 /// Longer than any record.
@@ -23,9 +23,14 @@ const MAX_RECORD: usize = 64;
 /// The owners of the files of a step over `stack`.
 ///
 /// # Errors
-/// [`LayerError::Disk`] when a layer cannot be read.
+/// [`LayerError::Disk`] when a layer cannot be read, [`LayerError::NoAttributes`] when its files have
+/// owners that its file system could not note: overlayfs would not hand them on, and what the step
+/// changes would become root's.
 pub fn owners(stack: &LayerStack) -> Result<Arc<Owners>, LayerError> {
     let mut below = HashMap::new();
+    for layer in stack.layers() {
+        is_noted(layer)?;
+    }
     for (path, attr) in stack.layers().iter().flat_map(|l| l.attributes().iter()) {
         let kind = FileType::from_raw_mode(attr.mode);
         if matches!(kind, FileType::Symlink | FileType::Fifo)
@@ -36,6 +41,41 @@ pub fn owners(stack: &LayerStack) -> Result<Arc<Owners>, LayerError> {
         }
     }
     Ok(Arc::new(Owners::new(below)))
+}
+
+/// Looks at the first file of a layer that somebody else owns: all were written on one file system.
+fn is_noted(layer: &Layer) -> Result<(), LayerError> {
+    let mut held = layer.attributes().iter().filter(|(_, attr)| {
+        let kind = FileType::from_raw_mode(attr.mode);
+        !matches!(kind, FileType::Symlink | FileType::Fifo) && (attr.uid, attr.gid) != (0, 0)
+    });
+    let Some((path, attr)) = held.next() else {
+        return Ok(());
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let file = openat2(
+        layer.open_diff()?,
+        path.relative(),
+        flags,
+        Mode::empty(),
+        beneath,
+    )
+    .map_err(LayerError::disk("open", path))?;
+    let mut value = [0; MAX_RECORD];
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let noted = match rustix::fs::getxattr(link, RECORD, &mut value[..]) {
+        Ok(length) => Record::decode(&value[..length]),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => None,
+        Err(errno) => return Err(LayerError::disk("read the owner of", path)(errno)),
+    };
+    match noted {
+        Some(record) if (record.uid, record.gid) == (attr.uid, attr.gid) => Ok(()),
+        _ => Err(LayerError::NoAttributes {
+            path: path.to_string(),
+            dir: layer.dir().display().to_string(),
+        }),
+    }
 }
 
 /// The record of an open file or directory.
@@ -103,10 +143,21 @@ pub(super) fn in_table(
         return Ok(None);
     }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
-    let stat = statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME)
-        .map_err(LayerError::disk("look up the owner of", path))?;
-    let born = Some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec));
-    if let Some(record) = owners.of_inode(stat.stx_ino, born) {
+    let looked = statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME);
+    let (inode, born) = match looked {
+        // A filter forbids it, so the table knows no times either.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let stat = rustix::fs::statat(dir, name, flags);
+            let stat = stat.map_err(LayerError::disk("look up the owner of", path))?;
+            (stat.st_ino, None)
+        }
+        Err(errno) => return Err(LayerError::disk("look up the owner of", path)(errno)),
+        Ok(stat) => {
+            let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+            (stat.stx_ino, Some(born))
+        }
+    };
+    if let Some(record) = owners.of_inode(inode, born) {
         return Ok(Some(record));
     }
     let lower = below.file(path)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::At;
-use super::files::{discard, is_settled, mark_settled, read_limited};
+use super::files::{discard, is_settled, mark_settled, read_limited, sync_file};
 use super::uses::Place;
 use super::{Store, StoreError};
 use crate::image::{Digest, Hashing};
@@ -194,7 +194,7 @@ impl BlobWriter {
 
     fn publish(&self, file: &File, digest: &Digest, size: u64) -> Result<(), StoreError> {
         if size <= SMALL {
-            file.sync_all().at("sync", &self.path)?;
+            sync_file(file).at("sync", &self.path)?;
             mark_settled(&self.path)?;
         } else {
             let readable = Permissions::from_mode(0o644);

@@ -14,11 +14,11 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::error::At;
-use super::files::{make_private_dir, open_lock, taken};
-use super::uses::Place;
+use super::files::make_private_dir;
+use super::locks::taken;
+use super::uses::{Place, note_use_now};
 use super::{Staging, Store, StoreError};
 use crate::image::Digest;
 
@@ -88,48 +88,52 @@ impl Store {
         }
         let mut number = 0_u32;
         loop {
-            let attempt = try_one(&dir, number, sharing)?;
+            let attempt = self.try_one(&dir, number, sharing)?;
             if sharing != CacheSharing::Private || !matches!(attempt, CacheAttempt::Busy) {
                 return Ok(attempt);
             }
             number += 1;
         }
     }
-}
 
-fn try_one(dir: &Path, number: u32, sharing: CacheSharing) -> Result<CacheAttempt, StoreError> {
-    let (path, lock_path) = (
-        dir.join(number.to_string()),
-        dir.join(format!("{number}.lock")),
-    );
-    let lock = open_lock(&lock_path)?;
-    if sharing == CacheSharing::Shared && path.exists() {
-        return match taken(&lock_path, lock.try_lock_shared())? {
-            true => in_use(path, &lock_path, lock).map(CacheAttempt::Taken),
-            false => Ok(CacheAttempt::Busy),
+    fn try_one(
+        &self,
+        dir: &Path,
+        number: u32,
+        sharing: CacheSharing,
+    ) -> Result<CacheAttempt, StoreError> {
+        let (path, lock_path) = (
+            dir.join(number.to_string()),
+            dir.join(format!("{number}.lock")),
+        );
+        let lock = self.open_lock(&lock_path)?;
+        if sharing == CacheSharing::Shared && path.exists() {
+            return match taken(&lock_path, lock.try_lock_shared())? {
+                true => Ok(CacheAttempt::Taken(in_use(path, &lock_path, lock))),
+                false => Ok(CacheAttempt::Busy),
+            };
+        }
+        // Who makes it is alone with it, however it will be shared.
+        if !taken(&lock_path, lock.try_lock())? {
+            return Ok(CacheAttempt::Busy);
+        }
+        let new = NewCache {
+            path,
+            lock_path,
+            lock,
+            sharing,
         };
+        if new.path.exists() {
+            return new.hand_over();
+        }
+        Ok(CacheAttempt::New(new))
     }
-    // Who makes it is alone with it, however it will be shared.
-    if !taken(&lock_path, lock.try_lock())? {
-        return Ok(CacheAttempt::Busy);
-    }
-    let new = NewCache {
-        path,
-        lock_path,
-        lock,
-        sharing,
-    };
-    if new.path.exists() {
-        return new.hand_over();
-    }
-    Ok(CacheAttempt::New(new))
 }
 
 /// Notes the use, by which `prune` tells what nobody needs any more.
-fn in_use(path: PathBuf, lock_path: &Path, lock: File) -> Result<CacheMount, StoreError> {
-    lock.set_modified(SystemTime::now())
-        .at("set the time of", lock_path)?;
-    Ok(CacheMount { path, _lock: lock })
+fn in_use(path: PathBuf, lock_path: &Path, lock: File) -> CacheMount {
+    note_use_now(lock_path);
+    CacheMount { path, _lock: lock }
 }
 
 impl NewCache {
@@ -151,13 +155,17 @@ impl NewCache {
         {
             return Ok(CacheAttempt::Busy);
         }
-        in_use(self.path, &self.lock_path, self.lock).map(CacheAttempt::Taken)
+        Ok(CacheAttempt::Taken(in_use(
+            self.path,
+            &self.lock_path,
+            self.lock,
+        )))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::store::PruneOptions;

@@ -58,16 +58,6 @@ pub enum StoreError {
         /// The kernel's word.
         source: io::Error,
     },
-    /// The file system cannot lock files.
-    #[error(
-        "{path} cannot be locked, so several builds could damage the store ({source}): put it on a local disk with LAPSTRAKE_ROOT"
-    )]
-    NoLocks {
-        /// The lock file.
-        path: PathBuf,
-        /// The kernel's word.
-        source: io::Error,
-    },
     /// A file of the store does not hold what it should.
     #[error("{path} is damaged: {reason}")]
     Corrupt {
@@ -126,7 +116,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the machine is at fault rather than what was asked: disk full or read-only, no
-    /// place for the store, no locks.
+    /// place for the store.
     pub fn is_environment(&self) -> bool {
         matches!(
             self,
@@ -134,7 +124,6 @@ impl StoreError {
                 | Self::ReadOnly { .. }
                 | Self::NoRoot { .. }
                 | Self::NotPrivate { .. }
-                | Self::NoLocks { .. }
         )
     }
 

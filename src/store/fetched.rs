@@ -16,7 +16,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::At;
-use super::files::{Sync, make_private_dir, open_lock, read_record, taken};
+use super::files::{Sync, make_private_dir, read_record};
+use super::locks::taken;
 use super::uses::{Place, note_use_of};
 use super::{Store, StoreError, remove_tree};
 use crate::image::Digest;
@@ -108,7 +109,7 @@ impl Store {
         let path = dir.join(digest.hex());
         let lock_path = dir.join(format!("{}.lock", digest.hex()));
         self.hold(Place::repository(digest.hex()))?;
-        let lock = open_lock(&lock_path)?;
+        let lock = self.open_lock(&lock_path)?;
         note_use_of(&lock_path);
         while !taken(&lock_path, lock.try_lock())? {
             if give_up() {

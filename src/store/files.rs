@@ -1,6 +1,6 @@
 //! Small files of the store: written whole or not at all, read with a limit.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,9 +15,6 @@ use super::{Store, StoreError};
 
 /// No file of ours is larger; a larger one is none of ours.
 pub(super) const LIMIT: u64 = 32 << 20;
-
-/// A file of ours has seldom more bytes.
-const USUAL: usize = 8 << 10;
 
 /// Whether a file has to be on the disk before it gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,52 +58,14 @@ impl Store {
             .map_err(|error| StoreError::at("write", path, error.into()))?;
         self.replace(path, &bytes, sync)
     }
-
-    /// Takes one of the short locks; dropping the file gives it up.
-    pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
-        let path = self.path(name);
-        let file = open_lock(&path)?;
-        file.lock().map_err(|error| lock_error(&path, error))?;
-        Ok(file)
-    }
 }
 
 /// A number that nobody else has.
 pub(super) fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
-}
-
-/// Opens a lock file, making it if need be.
-pub(super) fn open_lock(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .at("open", path)
-}
-
-/// Tells a file system without locks from other failures.
-pub(super) fn lock_error(path: &Path, source: io::Error) -> StoreError {
-    use rustix::io::Errno;
-    match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOLCK | Errno::NOSYS | Errno::NOTSUP) => StoreError::NoLocks {
-            path: path.to_owned(),
-            source,
-        },
-        _ => StoreError::at("lock", path, source),
-    }
-}
-
-/// Whether the lock was taken; not when somebody else holds it.
-pub(super) fn taken(path: &Path, result: Result<(), TryLockError>) -> Result<bool, StoreError> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(lock_error(path, error)),
-    }
+    getrandom::u64().map_err(|error| {
+        let told = format!("the system gives no random numbers: {error}; is /dev mounted?");
+        io::Error::new(io::ErrorKind::Unsupported, told)
+    })
 }
 
 /// Makes a directory that only its owner can enter, with the directories above it.
@@ -145,18 +104,20 @@ pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::at("open", path, error)),
     };
-    // Most are smaller: one read, and one that finds the end.
-    let mut bytes = Vec::with_capacity(USUAL);
-    file.take(LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .at("read", path)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            reason: format!("it is larger than {LIMIT} bytes"),
-        });
+    let too_large = || StoreError::Corrupt {
+        path: path.to_owned(),
+        reason: format!("it is larger than {LIMIT} bytes"),
+    };
+    if file.metadata().at("examine", path)?.len() > LIMIT {
+        return Err(too_large());
     }
-    Ok(Some(bytes))
+    // Not through `take`, which hides the size: so one read gets all, and one finds the end.
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes).at("read", path)?;
+    match bytes.len() as u64 > LIMIT {
+        true => Err(too_large()),
+        false => Ok(Some(bytes)),
+    }
 }
 
 /// Takes away a file that is of no more use; what stays behind in `tmp/` is swept later.
@@ -176,6 +137,26 @@ pub(super) fn is_settled(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o222 == 0
 }
 
+/// Sees to it that a file is on the disk, and everything else where one alone cannot be synced.
+pub(super) fn sync_file(file: &File) -> io::Result<()> {
+    match file.sync_all() {
+        Err(error) if cannot_sync(&error) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether the file system, or a filter, has no such call, rather than the disk having failed.
+pub(super) fn cannot_sync(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NOTSUP)
+    )
+}
+
 fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -184,7 +165,7 @@ fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> io::Result<()> {
         .open(path)?;
     file.write_all(bytes)?;
     if sync == Sync::Yes {
-        file.sync_all()?;
+        sync_file(&file)?;
     }
     Ok(())
 }
@@ -205,6 +186,6 @@ fn put_in_place(tmp: &Path, path: &Path, sync: Sync) -> io::Result<()> {
 fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(path);
     File::open(parent)
-        .and_then(|dir| dir.sync_all())
+        .and_then(|dir| sync_file(&dir))
         .at("sync", parent)
 }

@@ -7,6 +7,7 @@
 //!   collect.lock       exclusive while garbage is collected or the store is measured
 //!   uses               a byte for every thing in the store, locked while it is used (see `uses`)
 //!   usage              what the store took when it was measured last (see `collect::limit`)
+//!   fit                the boot in which the file system was found to hold what steps do (see `fit`)
 //!   index.lock         exclusive around «read index.json, change it, write it»
 //!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable, and
 //!                      around «look a step up, remember it»
@@ -38,7 +39,7 @@
 //!
 //! **Lock order**: `lock`, `collect.lock`, bytes of `uses`, then `index.lock` or `publish.lock`, never
 //! both of these. All belong to open files, so the kernel drops them with the process that held
-//! them. Nobody waits for a byte of `uses` except for the moment in which its thing is put aside.
+//! them (`locks` tells what is done where the file system has none). Nobody waits for a byte of `uses` except for the moment in which its thing is put aside.
 //!
 //! **In use** is what a process has looked up or made and what it has not closed the store since:
 //! collecting leaves it, whoever collects, and never waits for builds nor has them wait.
@@ -57,10 +58,13 @@ mod collect;
 mod error;
 mod fetched;
 mod files;
+mod fit;
 mod images;
 mod kinds;
 mod layers;
+mod locks;
 mod open;
+mod place;
 mod records;
 mod remove;
 mod runs;
@@ -82,7 +86,8 @@ pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
-pub use open::default_root;
+pub use open::{default_root, make_root, scratch_dir};
+pub use place::{Candidate, other_places};
 pub use records::{ExportRecord, ExportedBlob, StepElsewhere, StepRecord};
 pub use remove::remove_tree;
 
@@ -99,6 +104,7 @@ struct Inner {
     root: PathBuf,
     map: String,
     boot: String,
+    locks: locks::Locks,
     lock: File,
     /// Where things in use are locked.
     uses: File,

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::error::At;
-use super::files::{Sync, lock_error, make_private_dir, open_lock, taken};
+use super::files::{Sync, make_private_dir};
 use super::kinds::KINDS;
+use super::layers::TREES;
+use super::locks::{Locks, had, taken};
 use super::{Fresh, Inner, Own, Store, StoreError, remove_tree};
 use crate::image::Digest;
 
@@ -81,8 +83,22 @@ fn usable_home(home: &Path) -> io::Result<PathBuf> {
     Ok(root)
 }
 
+/// Makes the directory of a store, if it is not there, so that only its owner can enter it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_root(root: &Path) -> Result<(), StoreError> {
+    make_private_dir(root).at("make the store", root)
+}
+
+/// Where in a store, made or not, files may be tried: what a crash leaves there is swept with the rest.
+pub fn scratch_dir(root: &Path) -> PathBuf {
+    let tmp = root.join(VERSION).join("tmp");
+    if tmp.is_dir() { tmp } else { root.to_owned() }
+}
+
 /// Refuses a directory that somebody else could have put there or can write to.
-fn private(root: PathBuf) -> Result<PathBuf, StoreError> {
+pub(super) fn private(root: PathBuf) -> Result<PathBuf, StoreError> {
     let metadata = fs::symlink_metadata(&root).at("examine", &root)?;
     let us = rustix::process::geteuid().as_raw();
     let reason = if !metadata.is_dir() {
@@ -111,14 +127,16 @@ impl Store {
         let map = map_name(id_map_key);
         make_private_dir(&root).at("make the store", &root)?;
         let lock_path = root.join("lock");
-        let lock = open_lock(&lock_path)?;
-        let alone = taken(&lock_path, lock.try_lock())?;
-        let uses = Self::open_uses(&root)?;
+        let locks = Locks::find(&root, |name| std::env::var_os(name))?;
+        let lock = locks.open(&root, &lock_path)?;
+        let alone = taken(&lock_path, lock.try_lock())? && locks != Locks::Nowhere;
+        let uses = Self::open_uses(&root, &locks)?;
         let store = Self {
             inner: Arc::new(Inner {
                 root,
                 map,
                 boot: boot_id(),
+                locks,
                 lock,
                 uses,
                 live: Arc::new(()),
@@ -136,9 +154,7 @@ impl Store {
 
     /// Holds the store together with others; waits while one has it alone.
     pub(super) fn use_shared(&self) -> Result<(), StoreError> {
-        let lock = &self.inner.lock;
-        lock.lock_shared()
-            .map_err(|error| lock_error(&self.path("lock"), error))
+        had(&self.path("lock"), self.inner.lock.lock_shared())
     }
 
     /// Empties `tmp/`. Needs the lock; what cannot be deleted (another id map's) stays.
@@ -146,6 +162,8 @@ impl Store {
         let entries = fs::read_dir(self.tmp()).into_iter().flatten().flatten();
         for entry in entries {
             let path = entry.path();
+            // A cache mount that a killed step had is worth more than the rest.
+            drop(runtime::Trees::recover(&path.join(TREES)));
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let removed = if is_dir {
                 remove_tree(&path)

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::At;
-use super::files::mark_settled;
+use super::files::{cannot_sync, mark_settled};
 use super::{Fresh, Store, StoreError};
 
 impl Store {
@@ -32,7 +32,7 @@ impl Store {
 
     fn flush_and_mark(&self, fresh: &Fresh) -> Result<(), StoreError> {
         let root = File::open(self.root()).at("open", self.root())?;
-        rustix::fs::syncfs(&root).at("flush the file system of", self.root())?;
+        flush(&root).at("flush the file system of", self.root())?;
         for digest in &fresh.blobs {
             mark_if_there(&self.blob_path(digest))?;
         }
@@ -41,6 +41,17 @@ impl Store {
             mark_if_there(&layers.join(id).join("meta.json"))?;
         }
         Ok(())
+    }
+}
+
+/// Flushes the file system of an open directory; all of them where just one cannot be flushed.
+fn flush(dir: &File) -> io::Result<()> {
+    match rustix::fs::syncfs(dir).map_err(io::Error::from) {
+        Err(error) if cannot_sync(&error) => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        result => result,
     }
 }
 

@@ -15,11 +15,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
-use super::files::{lock_error, open_lock};
+use super::locks::{Locks, had, lock_byte};
 use super::{Store, StoreError};
 use crate::image::Digest;
 
@@ -58,8 +57,8 @@ impl Place {
 
 impl Store {
     /// Opens the file of uses.
-    pub(super) fn open_uses(root: &Path) -> Result<File, StoreError> {
-        open_lock(&root.join(FILE))
+    pub(super) fn open_uses(root: &Path, locks: &Locks) -> Result<File, StoreError> {
+        locks.open(root, &root.join(FILE))
     }
 
     /// Keeps a thing from being collected as long as this store is open; waits while it is being
@@ -68,8 +67,8 @@ impl Store {
         if self.own().held.contains(&place) {
             return Ok(());
         }
-        lock(&self.inner.uses, place, libc::F_RDLCK, true)
-            .map_err(|error| lock_error(&self.path(FILE), error.into()))?;
+        let done = lock_byte(&self.inner.uses, place.0, libc::F_RDLCK, true);
+        had(&self.path(FILE), done.map_err(Into::into))?;
         self.own().held.insert(place);
         Ok(())
     }
@@ -82,43 +81,22 @@ pub(super) struct Taker {
 
 impl Taker {
     pub(super) fn new(store: &Store) -> Result<Self, StoreError> {
-        let uses = Store::open_uses(store.root())?;
+        let uses = Store::open_uses(store.root(), &store.inner.locks)?;
         Ok(Self { uses })
     }
 
     /// Takes a thing alone and says whether nobody has it in use.
     pub(super) fn take(&self, place: Place) -> Result<bool, StoreError> {
-        match lock(&self.uses, place, libc::F_WRLCK, false) {
-            Ok(()) => Ok(true),
+        match lock_byte(&self.uses, place.0, libc::F_WRLCK, false) {
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
-            Err(errno) => Err(lock_error(Path::new(FILE), errno.into())),
+            done => had(Path::new(FILE), done.map_err(Into::into)).map(|()| true),
         }
     }
 
     /// Lets others at it again.
     pub(super) fn give_back(&self, place: Place) -> Result<(), StoreError> {
-        lock(&self.uses, place, libc::F_UNLCK, false)
-            .map_err(|errno| lock_error(Path::new(FILE), errno.into()))
-    }
-}
-
-fn lock(file: &File, place: Place, kind: libc::c_int, wait: bool) -> Result<(), Errno> {
-    let range = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: place.0,
-        l_len: 1,
-        l_pid: 0,
-    };
-    loop {
-        let deed = match wait {
-            true => FcntlArg::F_OFD_SETLKW(&range),
-            false => FcntlArg::F_OFD_SETLK(&range),
-        };
-        match fcntl(file, deed) {
-            Err(Errno::EINTR) => {}
-            result => return result.map(drop),
-        }
+        let done = lock_byte(&self.uses, place.0, libc::F_UNLCK, false);
+        had(Path::new(FILE), done.map_err(Into::into))
     }
 }
 
@@ -132,9 +110,13 @@ pub(super) fn note_use_of(path: &Path) {
 /// Notes that what `path` stands for is used now, unless that was noted a short while ago.
 pub(super) fn note_use(path: &Path, metadata: &Metadata) {
     let is_new = |time: SystemTime| time.elapsed().is_ok_and(|age| age < GRANULE);
-    if metadata.modified().is_ok_and(is_new) {
-        return;
+    if !metadata.modified().is_ok_and(is_new) {
+        note_use_now(path);
     }
+}
+
+/// Notes that what `path` stands for is used now.
+pub(super) fn note_use_now(path: &Path) {
     let stamp = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
     let times = Timestamps {
         last_access: stamp(UTIME_OMIT),

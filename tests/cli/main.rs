@@ -11,6 +11,7 @@ mod caches;
 mod config;
 mod contexts;
 mod distrust;
+mod doctor;
 mod explain;
 mod files;
 mod granted;
@@ -75,6 +76,7 @@ fn cases() -> Vec<Case> {
         granted::CASES,
         shared::CASES,
         distrust::CASES,
+        doctor::CASES,
     ]
     .concat()
 }

@@ -7,9 +7,12 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod in_tree;
 mod inside;
+mod inside_tree;
 mod mounts;
 mod owners;
+mod probes;
 mod support;
 
 #[path = "../../../tests/support/cases.rs"]
@@ -32,6 +35,8 @@ fn cases() -> Vec<Case> {
         attacks::CASES,
         fallbacks::CASES,
         owners::CASES,
+        probes::CASES,
+        in_tree::CASES,
     ]
     .concat()
 }

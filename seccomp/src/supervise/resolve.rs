@@ -17,7 +17,6 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-use super::sys;
 use super::tracee::Tracee;
 
 /// As the kernel counts.
@@ -263,7 +262,7 @@ pub fn is_proc(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 }
 
 fn identity(fd: BorrowedFd<'_>) -> Result<(u64, u64), Errno> {
-    let stat = super::stat::Metadata::of(sys::statx(fd, 0, libc::STATX_INO)?);
+    let stat = super::stat::Metadata::open(fd)?;
     Ok((stat.device(), stat.inode()))
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::super::error::At;
-use super::super::files::taken;
 use super::super::kinds::How;
+use super::super::locks::taken;
 use super::super::remove::Measure;
 use super::super::uses::Taker;
 use super::super::{Store, StoreError, remove_tree};
@@ -78,7 +78,7 @@ impl Store {
         &self,
         work: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<bool, StoreError> {
-        if Arc::strong_count(&self.inner.live) > 1 {
+        if Arc::strong_count(&self.inner.live) > 1 || !self.has_locks() {
             return Ok(false);
         }
         let path = self.path("lock");
