@@ -22,7 +22,7 @@ IMAGE_FLAGS ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-environments test-differential test-bases environments \
+.PHONY: all demo test test-cargo test-integration test-environments test-differential test-equality test-bases environments \
 	differential fuzz lint bench image \
 	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
@@ -44,7 +44,7 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo fuzz test-integration test-environments test-differential
+test: test-cargo fuzz test-integration test-environments test-differential test-equality
 
 # What the tests need besides the binary: packages, users (and the toolchain that is pinned, which rustup fetches
 # when cargo is first called, and must not twice at once), and base images, which take minutes the first time.
@@ -83,6 +83,11 @@ environments: build/lapstrake
 test-differential: build/lapstrake
 	@integration/setup/packages differential
 	integration/differential/run --bin build/lapstrake $(FILTER)
+
+# The same image in every mode.
+test-equality: build/lapstrake
+	@integration/setup/packages test
+	integration/equality/run --bin build/lapstrake $(FILTER)
 
 differential: test-differential
 	integration/differential/run --bin build/lapstrake --peer buildah $(FILTER)

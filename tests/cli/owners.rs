@@ -6,6 +6,7 @@ use crate::support::{Context, Outcome, ran};
 pub const CASES: &[Case] = &[
     ("owners_are_the_same_in_every_sandbox", same),
     ("programs_see_the_owners_of_lower_layers", lower),
+    ("owners_of_copies_and_of_what_is_renamed", copies),
     ("devices_of_a_run_are_devices_of_the_image", devices),
 ];
 
@@ -84,6 +85,25 @@ fn lower(c: &Context) -> Outcome {
     assert_eq!(said[..3], same);
     assert_eq!(said[3..6], same);
     assert_eq!(said[6..], ["1000:10 0:0", "1000:10", "not mine"]);
+    Outcome::Passed
+}
+
+fn copies(c: &Context) -> Outcome {
+    let tree = c.tree(
+        "FROM base\nRUN mkdir /d && cd /d && echo a >a && echo b >b && mkfifo p && chown 5:6 a && chown 7:8 p\n\
+         COPY --chown=70000:70001 --chmod=640 Dockerfile /d/far\nCOPY --chown=70000:70001 Dockerfile /d/given\n\
+         RUN cd /d && mv b a && chown 9:10 p && echo more >>far && chown 3:4 given\n",
+    );
+    for (path, kind, owner, mode) in [
+        ("d/a", 'f', (0, 0), 0o644),
+        ("d/p", 'p', (9, 10), 0o644),
+        ("d/far", 'f', (70000, 70001), 0o640),
+        ("d/given", 'f', (3, 4), 0o644),
+    ] {
+        let node = &tree[path];
+        let found = (node.kind, node.owner, node.mode & 0o7777);
+        assert_eq!(found, (kind, owner, mode), "{path}");
+    }
     Outcome::Passed
 }
 

@@ -78,7 +78,7 @@ RUN : >>/added/moved; chmod 755 /added/moved
 FROM plain
 ADD a.tar /added/
 ADD --chown=3:4 a.tar /chowned/
-RUN echo more >>/added/dir/file; chmod 700 /added/dir; cp -a /chowned /copied; rm /added/link; mv /added/set /moved
+RUN echo more >>/added/dir/file; chmod 700 /added/dir; cp -a /chowned/dir /copied; rm /added/link; mv /added/set /moved
 """, {"a.tar": [member("dir", tarfile.DIRTYPE, mode=0o2750, owner=(1000, 1001)), member("dir/file", content=b"x", owner=(70000, 70001)),
                 member("link", tarfile.SYMTYPE, target="dir/file", owner=(5, 6)), member("other", content=b"y", owner=(5, 6)),
                 member("second", tarfile.LNKTYPE, target="other"), member("set", content=b"x", mode=0o6755, owner=(7, 8)), member("all", content=b"x", mode=0o6755, owner=(4294967294, 65536))]}),
