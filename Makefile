@@ -2,8 +2,10 @@
 # make demo       builds it, then an example image as an unprivileged user, and runs that
 # make test       all tests: cargo's, a short run of every fuzz target, and those of integration/
 # make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
+# make environments   the scenarios in every environment, which takes hours; WRITE=1 writes docs/environments.md
 # make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
+# make image      images of lapstrake itself, by lapstrake: IMAGE=registry.example/lapstrake IMAGE_FLAGS=--push
 # make bench      times and memory beside buildah and BuildKit; BENCH="--times 1 W2"
 # make install    PREFIX=/usr/local DESTDIR=
 # make clean
@@ -15,10 +17,13 @@ DESTDIR ?=
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 FILTER ?=
+IMAGE ?= lapstrake
+IMAGE_FLAGS ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench \
+.PHONY: all demo test test-cargo test-integration test-environments test-differential test-bases environments \
+	differential fuzz lint bench image \
 	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
@@ -39,13 +44,13 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo fuzz test-integration test-differential
+test: test-cargo fuzz test-integration test-environments test-differential
 
 # What the tests need besides the binary: packages, users (and the toolchain that is pinned, which rustup fetches
 # when cargo is first called, and must not twice at once), and base images, which take minutes the first time.
 setup-test: setup
 	@$(CARGO) --version
-	@for set in test differential fuzz; do integration/setup/packages $$set || exit; done
+	@for set in test environments differential fuzz; do integration/setup/packages $$set || exit; done
 	@integration/setup/users
 
 test-bases: setup
@@ -64,6 +69,15 @@ fuzz: setup
 test-integration: build/lapstrake
 	@integration/setup/packages test
 	integration/run --bin build/lapstrake $(FILTER)
+
+# One small scenario in every environment, most in a few. Skips itself, and says why, where runc cannot work.
+test-environments: build/lapstrake
+	@integration/setup/packages environments
+	integration/environments/run --bin build/lapstrake --quick --jobs 2 $(FILTER)
+
+environments: build/lapstrake
+	@integration/setup/packages environments
+	integration/environments/run --bin build/lapstrake $(if $(WRITE),--write) $(FILTER)
 
 # With docker alone, which is fast; it skips itself where dockerd cannot start.
 test-differential: build/lapstrake
@@ -84,6 +98,15 @@ lint: setup
 bench: build/lapstrake
 	@integration/setup/packages bench
 	integration/bench/run --bin build/lapstrake $(BENCH)
+
+# The times of its files are the commit's, so that one commit gives one digest.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+image: build/lapstrake
+	@set -- --build-arg VERSION=$(VERSION); \
+	 if commit=$$(git rev-parse HEAD 2>/dev/null); then \
+	   set -- "$$@" --build-arg REVISION=$$commit --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); fi; \
+	 build/lapstrake build "$$@" $(IMAGE_FLAGS) -t $(IMAGE):$(VERSION) . && \
+	 build/lapstrake build "$$@" $(IMAGE_FLAGS) --target shell -t $(IMAGE):$(VERSION)-shell .
 
 install: build/lapstrake
 	install -D -m 755 build/lapstrake $(DESTDIR)$(PREFIX)/bin/lapstrake

@@ -12,8 +12,8 @@ use lapstrake::layer::SingleId;
 use lapstrake::registry::{Registries, Settings};
 use lapstrake::store::{Store, StoredImage};
 use lapstrake::transfer::{
-    Bringer, Bringing, Event, ImportOptions, PullOptions, PullPolicy, import_tar, layers_of, parts,
-    pull, push,
+    Bringer, Bringing, Event, ImportOptions, PullLayers, PullOptions, PullPolicy, import_tar,
+    layers_of, parts, pull, push,
 };
 use tempfile::TempDir;
 
@@ -125,14 +125,7 @@ fn a_real_registry_takes_and_gives_back() {
     let events = Mutex::new(Vec::new());
     let tell = |event| events.lock().unwrap().push(event);
     let bringing = Bringing::default();
-    let sending = Bringer {
-        store: &sender,
-        remote: &registries,
-        bringing: &bringing,
-        compute: &|work| work(),
-        stopped: &|| false,
-        progress: &tell,
-    };
+    let sending = Bringer::alone(&sender, &registries, &bringing, &tell);
     push(
         &sending,
         &parts(&sender, &sent).unwrap(),
@@ -166,6 +159,7 @@ fn a_real_registry_takes_and_gives_back() {
         platform: Platform::host(),
         exact: true,
         policy: PullPolicy::IfMissing,
+        layers: PullLayers::All,
     };
     for name in [
         name("second:1"),

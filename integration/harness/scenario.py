@@ -74,12 +74,15 @@ class Run:
 
     def build(self, image):
         context, file = self.paths(image)
-        log = self.builder.build(context, file, image["tag"], image.get("args", []))
+        self.said(image, self.builder.build(context, file, image["tag"], image.get("args", [])))
+        return True
+
+    @staticmethod
+    def said(image, log):
         for text in image.get("log_has", []):
             expect(text in log, f"the build's output lacks {text!r}:\n{log[-2000:]}")
         for text in image.get("log_lacks", []):
             expect(text not in log, f"the build's output has {text!r}: a step ran that must not:\n{log[-2000:]}")
-        return True
 
     def running(self, image):
         """What the image prints when the builder itself runs it."""
@@ -94,8 +97,12 @@ class Run:
             self.report.check(self.title(image, "lapstrake run serves"), self.served, serve,
                               self.builder.serve_command(image["tag"], serve["cmd"]), True)
 
+    def layout(self, image):
+        """Where the image is exported to."""
+        return os.path.join(self.user.subdir("export"), image["tag"].replace("/", "-").replace(":", "-"))
+
     def judged(self, image):
-        layout = os.path.join(self.user.subdir("export"), image["tag"].replace("/", "-").replace(":", "-"))
+        layout = self.layout(image)
         peer = self.report.check(self.title(image, "exported as an OCI layout"), self.export, image, layout)
         if peer is None:
             return

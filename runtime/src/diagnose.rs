@@ -1,156 +1,350 @@
-//! From an errno to its cause and cure, in words for people.
+//! From a step that failed to its cause and cure, in words for people.
 //!
-//! What is possible is found out by doing; this module only explains what failed.
-
-use std::os::unix::fs::PermissionsExt;
-use std::{fs, io};
+//! What is possible is found out by doing; this module only explains what failed. It is pure: all it
+//! goes by is the step, the errno and the [`Surroundings`].
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
-const SECCOMP_CURE: &str = "set securityContext.seccompProfile.type: Unconfined on the pod's container, or start the container with --security-opt seccomp=unconfined";
-const APPARMOR_CURE: &str = "run `sysctl kernel.apparmor_restrict_unprivileged_userns=0` as root, or install an AppArmor profile with `userns,` for this program";
+use crate::probe::{Facility, Failed};
+use crate::surroundings::{Helper, Surroundings, cap};
 
-/// `unshare(CLONE_NEWUSER)` failed.
-pub fn unshare(errno: i32) -> String {
-    match Errno::from_raw(errno) {
-        Errno::ENOSPC => format!(
-            "the limit on user namespaces is reached (user.max_user_namespaces is {}): raise it with `sysctl user.max_user_namespaces=15000` as root",
-            sysctl("user/max_user_namespaces").unwrap_or_else(|| "unknown".to_owned())
-        ),
-        Errno::EPERM if sysctl("kernel/unprivileged_userns_clone").as_deref() == Some("0") => {
-            "user namespaces are off for ordinary users: run `sysctl kernel.unprivileged_userns_clone=1` as root".to_owned()
+/// Why something failed, and what helps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    /// Why.
+    pub cause: String,
+    /// What to set, run or install, exactly.
+    pub cure: String,
+}
+
+impl Advice {
+    fn new(cause: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            cause: cause.into(),
+            cure: cure.into(),
         }
-        Errno::EPERM if status("Seccomp").as_deref() == Some("2") => {
-            format!("a seccomp filter, such as a container's default profile, refuses it: {SECCOMP_CURE}")
-        }
-        Errno::EPERM if chrooted() => {
-            "this process runs in a chroot, where the kernel allows no user namespace: start it outside".to_owned()
-        }
-        Errno::EACCES => format!("a security module refuses it: {APPARMOR_CURE}"),
-        Errno::EINVAL | Errno::ENOSYS => {
-            "this kernel has no user namespaces (CONFIG_USER_NS): use another kernel".to_owned()
-        }
-        _ => "a kernel setting or a security module refuses it: look for user namespaces in the host's sysctl and its audit log".to_owned(),
     }
 }
 
-/// Even one's own single id could not be mapped.
-pub fn single_map(error: &io::Error) -> String {
-    let restricted = sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1");
-    let advice = if restricted {
-        format!("AppArmor restricts user namespaces here: {APPARMOR_CURE}")
-    } else if nix::unistd::geteuid().is_root() {
-        "root needs CAP_SETFCAP to map id 0: add the capability to the container".to_owned()
+impl std::fmt::Display for Advice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.cause, self.cure)
+    }
+}
+
+const SECCOMP: &str = "Kubernetes: securityContext.seccompProfile.type: Unconfined; Docker, Podman: --security-opt seccomp=unconfined";
+const APPARMOR_DENIES: &str = "Kubernetes: securityContext.appArmorProfile.type: Unconfined; Docker: --security-opt apparmor=unconfined";
+const APPARMOR_USERNS: &str = "as root `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or install an AppArmor profile with `userns,` for this program's path";
+const UNMASK: &str = "Kubernetes: securityContext.procMount: Unmasked (needs hostUsers: false); Docker: --security-opt systempaths=unconfined; Podman: --security-opt unmask=ALL";
+const KERNEL: &str = "use a newer kernel";
+
+/// Explains the step at which `facility` failed.
+pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Advice {
+    let errno = Errno::from_raw(failed.errno);
+    match facility {
+        Facility::UserNamespace => user_namespace(errno, around),
+        Facility::ManyIds => many_ids(failed, around),
+        Facility::OneId => one_id(around),
+        Facility::Overlay => overlay(errno, around),
+        Facility::FreshProc if errno == Errno::EPERM => Advice::new(
+            "the container hides parts of /proc, so the kernel mounts no other",
+            UNMASK,
+        ),
+        Facility::PivotRoot if errno == Errno::EPERM => Advice::new(
+            "a seccomp filter has no pivot_root; the root is moved by a mount and chroot instead",
+            SECCOMP,
+        ),
+        Facility::MountNamespace
+        | Facility::Tmpfs
+        | Facility::BindMount
+        | Facility::OuterProc
+        | Facility::FreshProc
+        | Facility::PivotRoot
+        | Facility::MoveRoot
+        | Facility::HostNamespaces
+        | Facility::NetworkNamespace => confined(errno, around),
+        Facility::Chroot => capability("SYS_CHROOT", around, cap::SYS_CHROOT, errno),
+        Facility::SetIds if !around.has(cap::SETUID) => {
+            capability("SETUID", around, cap::SETUID, errno)
+        }
+        Facility::SetIds => capability("SETGID", around, cap::SETGID, errno),
+        Facility::ChangeOwner => capability("CHOWN", around, cap::CHOWN, errno),
+        Facility::DeviceNode => Advice::new(
+            "device nodes are for CAP_MKNOD outside of user namespaces",
+            "builds do not need them: what a step makes with mknod is not kept as a device",
+        ),
+        Facility::Whiteout => Advice::new(
+            "the store's file system takes no whiteouts, as a container's own root does not",
+            "put the store on a volume: --root or LAPSTRAKE_ROOT",
+        ),
+        Facility::FileCapability => capability("SETFCAP", around, cap::SETFCAP, errno),
+        Facility::UserAttributes => Advice::new(
+            "the store's file system keeps no user attributes",
+            "put the store on ext4, xfs, btrfs or, since Linux 6.6, tmpfs: --root or LAPSTRAKE_ROOT",
+        ),
+        Facility::Locks => Advice::new(
+            "the store's file system keeps no locks",
+            "put the store on a local disk: --root or LAPSTRAKE_ROOT",
+        ),
+        Facility::Reflink => Advice::new(
+            "the store's file system shares no blocks between files, so copies take their time and room",
+            "none is needed; xfs and btrfs can",
+        ),
+        Facility::SeccompFilter => Advice::new(
+            "the kernel installs no seccomp filter",
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        Facility::SeccompNotification => notification(errno, around),
+        Facility::Landlock => Advice::new(
+            "the kernel has no Landlock, or it is not among its security modules",
+            "none is needed; boot with landlock in lsm= for one more fence",
+        ),
+    }
+}
+
+fn user_namespace(errno: Errno, around: &Surroundings) -> Advice {
+    match errno {
+        Errno::ENOSPC if around.max_user_namespaces == Some(0) => Advice::new(
+            "user namespaces are off: user.max_user_namespaces is 0",
+            "as root `sysctl -w user.max_user_namespaces=15000`",
+        ),
+        Errno::ENOSPC => Advice::new(
+            format!(
+                "the limit on user namespaces is reached (user.max_user_namespaces is {})",
+                around
+                    .max_user_namespaces
+                    .map_or_else(|| "unknown".to_owned(), |n| n.to_string())
+            ),
+            "raise it with `sysctl user.max_user_namespaces` as root, here and in the namespaces above",
+        ),
+        Errno::EUSERS => Advice::new(
+            "user namespaces are nested too deep",
+            "start lapstrake less deep in containers",
+        ),
+        Errno::EPERM if around.userns_clone == Some(false) => Advice::new(
+            "user namespaces are off for ordinary users",
+            "as root `sysctl -w kernel.unprivileged_userns_clone=1`",
+        ),
+        Errno::EPERM if around.chrooted => Advice::new(
+            "this process runs in a chroot, where the kernel allows no user namespace",
+            "start it outside",
+        ),
+        Errno::EPERM if around.filtered => Advice::new(
+            "a seccomp filter, such as a container's default profile, refuses it",
+            SECCOMP,
+        ),
+        Errno::EACCES => Advice::new("a security module refuses it", APPARMOR_USERNS),
+        Errno::EINVAL | Errno::ENOSYS => Advice::new(
+            "this kernel has no user namespaces",
+            "use a kernel with CONFIG_USER_NS",
+        ),
+        _ => Advice::new(
+            "a kernel setting or a security module refuses it",
+            "look for user namespaces in the host's sysctls and its audit log",
+        ),
+    }
+}
+
+fn many_ids(failed: &Failed, around: &Surroundings) -> Advice {
+    let user = &around.user;
+    let said = failed.said.as_deref().unwrap_or_default();
+    let program = if failed.step.contains("newgidmap") {
+        "newgidmap"
     } else {
-        format!("a security module refuses it, on Ubuntu AppArmor: {APPARMOR_CURE}")
+        "newuidmap"
     };
-    format!("writing the map of one's own id failed: {error}: {advice}")
+    if failed.step.starts_with("find subordinate ids") {
+        return Advice::new(
+            said,
+            format!(
+                "as root `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, or the line {user}:100000:65536 in /etc/subuid and /etc/subgid of the image"
+            ),
+        );
+    }
+    if failed.step.starts_with("find ") {
+        return Advice::new(
+            format!("{program} is not in PATH"),
+            "install it: package uidmap (Debian, Ubuntu), shadow-utils (Fedora, RHEL), shadow-uidmap (Alpine)",
+        );
+    }
+    if failed.step.starts_with("run ") {
+        let found = match program {
+            "newgidmap" => around.newgidmap.as_ref(),
+            _ => around.newuidmap.as_ref(),
+        };
+        return helper(program, said, found, around);
+    }
+    if !said.is_empty() {
+        return Advice::new(said, "give the container a range of ids");
+    }
+    direct_map(around)
+}
+
+/// `newuidmap` or `newgidmap` failed.
+fn helper(program: &str, said: &str, found: Option<&Helper>, around: &Surroundings) -> Advice {
+    let name = found.map_or_else(|| program.to_owned(), |f| f.path.display().to_string());
+    let (short, gives) = match program {
+        "newgidmap" => ("subgid", "cap_setgid"),
+        _ => ("subuid", "cap_setuid"),
+    };
+    if around.no_new_privs {
+        return Advice::new(
+            format!("no_new_privs keeps {name} from gaining privilege"),
+            "Kubernetes: securityContext.allowPrivilegeEscalation: true; Docker: without --security-opt no-new-privileges",
+        );
+    }
+    if found.is_some_and(|f| f.set_uid) && !around.can_gain(cap::SYS_ADMIN) {
+        return Advice::new(
+            format!(
+                "{name} is set-uid, which needs CAP_SYS_ADMIN in the container's bounding set; with a file capability instead it does not"
+            ),
+            format!("in the image run `chmod u-s {name} && setcap {gives}+ep {name}`"),
+        );
+    }
+    if said.contains("not allowed") || said.contains("Invalid argument") {
+        return Advice::new(
+            format!(
+                "the ranges in /etc/{short} do not fit: they overlap, or hold the user's own id"
+            ),
+            format!("give {} a range of its own in /etc/{short}", around.user),
+        );
+    }
+    Advice::new(
+        format!(
+            "{name} has no privilege: neither set-uid root nor {gives}+ep, or on a nosuid mount"
+        ),
+        format!("as root `setcap {gives}+ep {name}`, not on a nosuid mount"),
+    )
 }
 
 /// Root's own full map was refused.
-pub fn direct_map(error: &io::Error) -> String {
-    format!(
-        "writing the full id map failed: {error} (it needs CAP_SETUID, CAP_SETGID and CAP_SETFCAP; this process has CapEff {})",
-        status("CapEff").unwrap_or_default()
+fn direct_map(around: &Surroundings) -> Advice {
+    let needed = [
+        ("SETUID", cap::SETUID),
+        ("SETGID", cap::SETGID),
+        ("SETFCAP", cap::SETFCAP),
+    ];
+    let lacking: Vec<_> = needed
+        .iter()
+        .filter(|(_, number)| !around.has(*number))
+        .map(|(name, _)| *name)
+        .collect();
+    if lacking.is_empty() {
+        return one_id(around);
+    }
+    let names = lacking.join(", ");
+    Advice::new(
+        format!("root maps ids with capabilities that it lacks here: {names}"),
+        format!(
+            "Kubernetes: securityContext.capabilities.add: [{names}]; Docker, Podman: {}",
+            lacking
+                .iter()
+                .map(|name| format!("--cap-add {name}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+        ),
     )
 }
 
-/// `newuidmap` or `newgidmap` failed, saying `said`.
-pub fn helper(program: &str, said: &str) -> String {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let file = std::env::split_paths(&path)
-        .map(|d| d.join(program))
-        .find(|f| f.is_file());
-    let set_uid = file
-        .as_ref()
-        .and_then(|f| fs::metadata(f).ok())
-        .is_some_and(|m| m.permissions().mode() & 0o4000 != 0);
-    let name = file.map_or_else(|| program.to_owned(), |f| f.display().to_string());
-    let cap = if program == "newgidmap" {
-        "cap_setgid"
+/// Even one's own single id could not be mapped.
+fn one_id(around: &Surroundings) -> Advice {
+    if around.apparmor_userns == Some(true) {
+        Advice::new("AppArmor restricts user namespaces here", APPARMOR_USERNS)
+    } else if around.uid == 0 && !around.has(cap::SETFCAP) {
+        capability("SETFCAP", around, cap::SETFCAP, Errno::EPERM)
     } else {
-        "cap_setuid"
-    };
-    let cause = if status("NoNewPrivs").as_deref() == Some("1") {
-        format!(
-            "no_new_privs keeps {name} from gaining privilege; set allowPrivilegeEscalation: true"
+        Advice::new(
+            "a security module refuses it, on Ubuntu AppArmor",
+            APPARMOR_USERNS,
         )
-    } else if set_uid && !bounding_has(21) {
-        format!(
-            "{name} is set-uid, which needs CAP_SYS_ADMIN in the container's bounding set; in the image run `chmod u-s {name} && setcap {cap}+ep {name}`"
-        )
-    } else {
-        format!(
-            "check {name} (set-uid root or {cap}+ep, no nosuid mount) and the ranges in /etc/subuid and /etc/subgid"
-        )
-    };
-    format!(
-        "{program} failed ({}): {cause}",
-        if said.is_empty() { "no message" } else { said }
-    )
-}
-
-/// A child could not change its root directory or its ids.
-pub fn chroot() -> &'static str {
-    if nix::unistd::geteuid().is_root() {
-        "this mode needs the capabilities SYS_CHROOT, SETUID and SETGID: add them to the container (Kubernetes: securityContext.capabilities.add)"
-    } else {
-        "this mode is for root in a container: start the container with runAsUser: 0"
     }
 }
 
 /// The namespace exists but does not let us act in it.
-pub fn confined(errno: Errno) -> String {
+fn confined(errno: Errno, around: &Surroundings) -> Advice {
     match errno {
-        Errno::EACCES | Errno::EPERM
-            if sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") =>
-        {
-            format!("AppArmor takes all capabilities from user namespaces here: {APPARMOR_CURE}")
+        Errno::EACCES | Errno::EPERM if around.apparmor_userns == Some(true) => Advice::new(
+            "AppArmor takes all capabilities from user namespaces here",
+            APPARMOR_USERNS,
+        ),
+        Errno::EACCES => Advice::new("AppArmor denies mounts", APPARMOR_DENIES),
+        Errno::ENOSPC => Advice::new(
+            "a limit on namespaces or mounts is reached",
+            "raise user.max_*_namespaces and fs.mount-max with sysctl as root",
+        ),
+        Errno::ENOSYS if around.filtered => Advice::new(
+            "a seccomp filter does not know the call, or the kernel is older than Linux 5.12",
+            SECCOMP,
+        ),
+        Errno::ENOSYS | Errno::EINVAL => {
+            Advice::new("the kernel is too old (Linux 5.12 is needed)", KERNEL)
         }
-        Errno::EACCES => {
-            "AppArmor denies mounts: use the profile `unconfined` (Kubernetes: securityContext.appArmorProfile.type: Unconfined)".to_owned()
-        }
-        Errno::ENOSPC => {
-            "a limit is reached: raise user.max_mnt_namespaces with sysctl as root".to_owned()
-        }
-        _ => format!("a seccomp filter or a security module refuses it: {SECCOMP_CURE}"),
+        Errno::EPERM if around.filtered => Advice::new("a seccomp filter refuses it", SECCOMP),
+        Errno::EPERM => Advice::new(
+            "a security module refuses capabilities in user namespaces",
+            APPARMOR_USERNS,
+        ),
+        _ => Advice::new("the kernel refuses it", "see the kernel's log"),
     }
 }
 
-fn sysctl(name: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/sys/{name}"))
-        .ok()
-        .map(|s| s.trim().to_owned())
+fn overlay(errno: Errno, around: &Surroundings) -> Advice {
+    const VOLUME: &str = "Kubernetes: an emptyDir in volumes, mounted there; Docker, Podman: --volume; or name another place with --root or LAPSTRAKE_ROOT";
+    match errno {
+        Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EIO => Advice::new(
+            "its file system cannot hold the upper directory of an overlay, as a container's own root and network file systems cannot",
+            VOLUME,
+        ),
+        Errno::ENODEV => Advice::new(
+            "this kernel has no overlay file system",
+            "load it: as root `modprobe overlay`",
+        ),
+        Errno::EPERM => Advice::new("overlays in a user namespace need Linux 5.11", KERNEL),
+        Errno::ENOSPC => Advice::new("the disk is full, or a limit on mounts is reached", VOLUME),
+        other => confined(other, around),
+    }
 }
 
-fn status(key: &str) -> Option<String> {
-    let text = fs::read_to_string("/proc/self/status").ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
-        .map(|value| value.trim().to_owned())
+/// A privilege of root that this process lacks.
+fn capability(name: &str, around: &Surroundings, number: u32, errno: Errno) -> Advice {
+    let add = format!(
+        "Kubernetes: securityContext.capabilities.add: [{name}]; Docker, Podman: --cap-add {name}"
+    );
+    if around.uid != 0 {
+        return Advice::new(
+            "this process is not root",
+            "Kubernetes: securityContext.runAsUser: 0; Docker, Podman: --user 0",
+        );
+    }
+    if !around.has(number) {
+        return Advice::new(format!("root lacks the capability {name} here"), add);
+    }
+    match errno {
+        Errno::EPERM if around.filtered => Advice::new("a seccomp filter refuses it", SECCOMP),
+        Errno::EINVAL => Advice::new(
+            "the id does not exist in this user namespace",
+            "give the container a range of ids",
+        ),
+        _ => Advice::new(
+            "a security module or the file system refuses it",
+            "see the host's audit log",
+        ),
+    }
 }
 
-fn bounding_has(capability: u32) -> bool {
-    status("CapBnd")
-        .and_then(|hex| u64::from_str_radix(&hex, 16).ok())
-        .is_some_and(|set| set & (1 << capability) != 0)
-}
-
-/// Whether our root is not the root of the mount namespace, as far as mountinfo shows it.
-fn chrooted() -> bool {
-    fs::read_to_string("/proc/self/mountinfo")
-        .is_ok_and(|text| !text.lines().any(|line| line.split(' ').nth(4) == Some("/")))
+fn notification(errno: Errno, around: &Surroundings) -> Advice {
+    match errno {
+        Errno::EBUSY => Advice::new(
+            "the container's own filter already tells somebody of system calls, and the kernel allows one listener",
+            "a seccomp profile without SCMP_ACT_NOTIFY",
+        ),
+        Errno::EACCES => Advice::new("a security module refuses it", "see the host's audit log"),
+        Errno::EPERM if around.filtered => Advice::new("a seccomp filter refuses it", SECCOMP),
+        _ => Advice::new("the kernel is older than Linux 5.9", KERNEL),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_cause_names_its_cure() {
-        assert!(unshare(libc::ENOSPC).contains("user.max_user_namespaces"));
-        assert!(unshare(libc::EACCES).contains("apparmor"));
-        assert!(confined(Errno::EACCES).contains("AppArmor"));
-        assert!(helper("newuidmap", "x failed").contains("x failed"));
-    }
-}
+#[path = "diagnose/tests.rs"]
+mod tests;

@@ -1,24 +1,19 @@
 //! Entering the user and mount namespace in which everything else runs.
-//!
-//! A forked child makes the user namespace and waits in it. We stand outside, give it its id map,
-//! and only when that worked step in ourselves. So a failed attempt costs nothing and the next
-//! weaker map can be tried: `newuidmap` may succeed where `newgidmap` fails, and a map can be
-//! written only once.
 
-use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::io;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, getegid, geteuid};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 
 use crate::diagnose;
-use crate::idmap::{IdMap, Range, subordinate, with_subordinate};
-use crate::owners;
-use crate::sys;
+use crate::holder::{self, HoldError, Holder};
+use crate::idmap::IdMap;
+use crate::probe::{Facility, Failed};
+use crate::surroundings::Surroundings;
+use crate::{owners, spawn, sys};
 
 /// How to enter.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,8 +22,20 @@ pub struct EnterOptions {
     pub mode: Option<Mode>,
 }
 
+/// What need not be tried again when a mode is entered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Why system calls cannot be supervised; none if they can.
+    pub unsupervised: Option<String>,
+    /// Whether the kernel mounts a `/proc` for a PID namespace of its own.
+    pub fresh_proc: bool,
+    /// Whether [`Mode::Chroot`] has to be used within a user namespace.
+    pub within: bool,
+}
+
 /// The kind of sandbox, strongest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// A user namespace with a range of ids.
     UsernsMany,
@@ -99,7 +106,7 @@ pub enum EnterError {
         /// What the kernel said.
         error: io::Error,
         /// Cause and cure.
-        advice: &'static str,
+        advice: String,
     },
     /// Something ordinary failed on the way.
     #[error("cannot {doing}: {error}")]
@@ -121,42 +128,106 @@ fn io_error(doing: &'static str) -> impl Fn(io::Error) -> EnterError {
 /// the namespace, its mounts are private, it adopts orphaned descendants, and it is not dumpable
 /// (a process in the same namespace can read neither its environment nor its memory).
 pub fn enter(opts: &EnterOptions) -> Result<Entered, EnterError> {
+    enter_with(opts, None)
+}
+
+/// The same for the mode that a probe has chosen; what it has found out is not tried again.
+///
+/// # Errors
+/// As [`enter`], also when `known` is not true any more.
+pub fn enter_knowing(mode: Mode, known: &Known) -> Result<Entered, EnterError> {
+    enter_with(&EnterOptions { mode: Some(mode) }, Some(known))
+}
+
+fn enter_with(opts: &EnterOptions, known: Option<&Known>) -> Result<Entered, EnterError> {
     let threads = sys::threads().map_err(io_error("list /proc/self/task (is /proc mounted?)"))?;
     if threads != 1 {
         return Err(EnterError::Threads(threads));
     }
-    let mut weaker = None;
-    if opts.mode == Some(Mode::Chroot) {
-        return stay();
-    }
-    if opts.mode != Some(Mode::UsernsOne) {
-        match many().and_then(hold_wide) {
-            Ok((holder, how)) => return step_in(holder, how, None),
-            Err(Attempt::Fatal(error)) => return Err(error),
-            Err(Attempt::Weaker(why)) if opts.mode == Some(Mode::UsernsMany) => {
-                return Err(EnterError::Map { why });
-            }
-            Err(Attempt::Weaker(why)) => weaker = Some(why),
+    if let Some(known) = known {
+        owners::assume(known.unsupervised.clone());
+        if !known.fresh_proc {
+            spawn::assume_no_fresh_proc();
         }
     }
-    let holder = Holder::new()?;
-    holder.write_single().map_err(|error| EnterError::Map {
-        why: diagnose::single_map(&error),
-    })?;
-    step_in(holder, "your own id only".to_owned(), weaker)
+    let mut weaker = None;
+    if opts.mode == Some(Mode::Chroot) {
+        return stay(known);
+    }
+    if opts.mode != Some(Mode::UsernsOne) {
+        match holder::many() {
+            Ok((holder, how)) => return step_in(holder, how, None),
+            Err(HoldError::Refused(Facility::ManyIds, failed)) => {
+                let why = told(Facility::ManyIds, &failed);
+                if opts.mode == Some(Mode::UsernsMany) {
+                    return Err(EnterError::Map { why });
+                }
+                weaker = Some(why);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    step_in(holder::one()?, "your own id only", weaker)
 }
 
-/// Enters nothing: each step is to change its root directory, with the ids that we have.
-fn stay() -> Result<Entered, EnterError> {
-    may_change_root().map_err(|error| EnterError::Chroot {
-        advice: diagnose::chroot(),
-        error,
-    })?;
+impl From<HoldError> for EnterError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Io(doing, error) => Self::Io { doing, error },
+            HoldError::Refused(Facility::UserNamespace, failed) => Self::Unshare {
+                error: io::Error::from_raw_os_error(failed.errno),
+                advice: advice(Facility::UserNamespace, &failed),
+            },
+            HoldError::Refused(facility, failed) => Self::Map {
+                why: told(facility, &failed),
+            },
+        }
+    }
+}
+
+/// A step that failed, with cause and cure.
+fn told(facility: Facility, failed: &Failed) -> String {
+    format!("{failed}: {}", advice(facility, failed))
+}
+
+fn advice(facility: Facility, failed: &Failed) -> String {
+    diagnose::explain(facility, failed, &Surroundings::read()).to_string()
+}
+
+/// Makes no mounts: each step is to change its root directory, with the ids that we have, or with
+/// those of a user namespace if it takes one.
+fn stay(known: Option<&Known>) -> Result<Entered, EnterError> {
+    let refused = |error: io::Error| {
+        let failed = Failed::new(
+            "change the root directory",
+            error.raw_os_error().unwrap_or(0),
+        );
+        EnterError::Chroot {
+            advice: advice(Facility::Chroot, &failed),
+            error,
+        }
+    };
+    let mut within = known.is_some_and(|known| known.within);
+    if known.is_none()
+        && let Err(error) = may_change_root()
+    {
+        match holder::many() {
+            Ok(_) => within = true,
+            Err(_) => return Err(refused(error)),
+        }
+    }
+    let mut how = "real ids".to_owned();
+    if within {
+        let (holder, by) = holder::many()?;
+        join(holder)?;
+        how = format!("the ids of a user namespace ({by})");
+    }
+    may_change_root().map_err(refused)?;
     adopt_and_hide()?;
     let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
     Ok(Entered {
         mode: Mode::Chroot,
-        note: "changed root directory with real ids".to_owned(),
+        note: format!("a changed root directory with {how}; no mounts"),
         ids,
     })
 }
@@ -184,111 +255,36 @@ fn adopt_and_hide() -> Result<(), EnterError> {
     sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(io_error("become undumpable"))
 }
 
-/// Why an attempt did not succeed: try something weaker, or give up.
-enum Attempt {
-    Weaker(String),
-    Fatal(EnterError),
-}
-
-impl From<EnterError> for Attempt {
-    fn from(e: EnterError) -> Self {
-        Self::Fatal(e)
-    }
-}
-
-/// A wide id map and who may write it.
-enum Wide {
-    /// We may: identity over what the parent has.
-    Direct(IdMap),
-    /// The set-uid helpers may.
-    Helpers { uids: Vec<Range>, gids: Vec<Range> },
-}
-
-/// Makes a namespace and applies a wide map to it.
-fn hold_wide(wide: Wide) -> Result<(Holder, String), Attempt> {
-    let holder = Holder::new()?;
-    match wide {
-        Wide::Direct(map) => {
-            holder
-                .write_direct(&map)
-                .map_err(|e| Attempt::Weaker(diagnose::direct_map(&e)))?;
-            Ok((holder, "all ids of the caller".to_owned()))
-        }
-        Wide::Helpers { uids, gids } => {
-            holder.run_helper("newuidmap", &uids)?;
-            holder.run_helper("newgidmap", &gids)?;
-            Ok((holder, "subordinate ids by newuidmap".to_owned()))
-        }
-    }
-}
-
-/// The widest map this process could ask for.
-fn many() -> Result<Wide, Attempt> {
-    let uid = geteuid().as_raw();
-    if uid == 0 {
-        let map = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
-        return Ok(Wide::Direct(map));
-    }
-    let name = user_name(uid);
-    let who = name.clone().unwrap_or_else(|| uid.to_string());
-    let ranges = |file: &str| -> Result<Vec<(u32, u32)>, Attempt> {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        let found = subordinate(&text, name.as_deref(), uid);
-        if found.is_empty() {
-            return Err(Attempt::Weaker(format!("{file} gives no ids to {who}")));
-        }
-        Ok(found)
-    };
-    let uids = with_subordinate(uid, &ranges("/etc/subuid")?);
-    let gids = with_subordinate(getegid().as_raw(), &ranges("/etc/subgid")?);
-    Ok(Wide::Helpers { uids, gids })
-}
-
-/// The login name of a user: from `/etc/passwd`, else what the environment says (the helpers check).
-fn user_name(uid: u32) -> Option<String> {
-    let number = uid.to_string();
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let known = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == number).then(|| name.to_owned())
-    });
-    known.or_else(|| {
-        std::env::var("USER")
-            .or_else(|_| std::env::var("LOGNAME"))
-            .ok()
-    })
-}
-
-/// Enters the holder's namespace, then a mount namespace of our own.
-fn step_in(holder: Holder, how: String, weaker: Option<String>) -> Result<Entered, EnterError> {
-    let ns = fs::File::open(format!("/proc/{}/ns/user", holder.pid))
+/// Enters the holder's namespace as its user 0.
+fn join(holder: Holder) -> Result<(), EnterError> {
+    let ns = fs::File::open(format!("/proc/{}/ns/user", holder.pid()))
         .map_err(io_error("open the new user namespace"))?;
-    setns(&ns, CloneFlags::CLONE_NEWUSER).map_err(|e| EnterError::Mounts {
-        doing: "take part",
-        error: e.into(),
-        advice: diagnose::confined(e),
-    })?;
+    setns(&ns, CloneFlags::CLONE_NEWUSER).map_err(mounts_error("take part"))?;
     drop(holder);
     if !geteuid().is_root() {
         sys::set_ids(0, 0).map_err(io_error("become user 0 of the new user namespace"))?;
     }
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| EnterError::Mounts {
-        doing: "create a mount namespace",
-        error: e.into(),
-        advice: diagnose::confined(e),
-    })?;
+    Ok(())
+}
+
+fn mounts_error(doing: &'static str) -> impl Fn(nix::Error) -> EnterError {
+    move |errno| EnterError::Mounts {
+        doing,
+        error: errno.into(),
+        advice: advice(Facility::MountNamespace, &Failed::new(doing, errno as i32)),
+    }
+}
+
+/// Enters the holder's namespace, then a mount namespace of our own.
+fn step_in(holder: Holder, how: &str, weaker: Option<String>) -> Result<Entered, EnterError> {
+    join(holder)?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(mounts_error("create a mount namespace"))?;
     let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).map_err(|e| {
-        EnterError::Mounts {
-            doing: "make the mounts private",
-            error: e.into(),
-            advice: diagnose::confined(e),
-        }
-    })?;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
+        .map_err(mounts_error("make the mounts private"))?;
     adopt_and_hide()?;
     let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
-    let mut entered = describe(ids, &how, weaker);
+    let mut entered = describe(ids, how, weaker);
     if entered.mode == Mode::UsernsOne {
         entered.note.push_str("; ");
         entered.note.push_str(&match owners::probe() {
@@ -312,104 +308,4 @@ fn describe(ids: IdMap, how: &str, weaker: Option<String>) -> Entered {
         note.push_str(&why);
     }
     Entered { mode, ids, note }
-}
-
-/// A child process that sits in a new user namespace until this value is dropped.
-struct Holder {
-    pid: Pid,
-    /// Dropping it lets the child go.
-    leash: Option<OwnedFd>,
-}
-
-impl Holder {
-    fn new() -> Result<Self, EnterError> {
-        let pipe = || io::pipe().map_err(io_error("make a pipe"));
-        let (mut ready, tell) = pipe()?;
-        let (wait, leash) = pipe()?;
-        let Some(pid) = sys::fork_single().map_err(io_error("fork"))? else {
-            drop((ready, leash));
-            hold(tell, wait);
-        };
-        drop((tell, wait));
-        let holder = Self {
-            pid,
-            leash: Some(leash.into()),
-        };
-        let mut errno = [0; 4];
-        ready
-            .read_exact(&mut errno)
-            .map_err(io_error("hear from the new user namespace"))?;
-        match i32::from_ne_bytes(errno) {
-            0 => Ok(holder),
-            errno => Err(EnterError::Unshare {
-                error: io::Error::from_raw_os_error(errno),
-                advice: diagnose::unshare(errno),
-            }),
-        }
-    }
-
-    fn write(&self, file: &str, text: &str) -> io::Result<()> {
-        // One write, since the kernel takes a map in one piece or not at all.
-        fs::OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/{}/{file}", self.pid))?
-            .write_all(text.as_bytes())
-    }
-
-    /// Maps every id of ours to itself.
-    fn write_direct(&self, map: &IdMap) -> io::Result<()> {
-        let identity = |ranges: &[Range]| -> String {
-            ranges
-                .iter()
-                .map(|r| format!("{} {} {}\n", r.inside, r.inside, r.count))
-                .collect()
-        };
-        self.write("gid_map", &identity(map.gids()))?;
-        self.write("uid_map", &identity(map.uids()))
-    }
-
-    /// Maps our own ids to 0. Needs no privilege, but groups can then not be changed any more.
-    fn write_single(&self) -> io::Result<()> {
-        self.write("setgroups", "deny")?;
-        self.write("gid_map", &format!("0 {} 1\n", getegid()))?;
-        self.write("uid_map", &format!("0 {} 1\n", geteuid()))
-    }
-
-    fn run_helper(&self, program: &str, ranges: &[Range]) -> Result<(), Attempt> {
-        let mut args = vec![OsString::from(self.pid.to_string())];
-        for range in ranges {
-            args.extend([range.inside, range.outside, range.count].map(|n| n.to_string().into()));
-        }
-        match Command::new(program).args(args).output() {
-            Ok(out) if out.status.success() => Ok(()),
-            Ok(out) => {
-                let said = String::from_utf8_lossy(&out.stderr);
-                Err(Attempt::Weaker(diagnose::helper(program, said.trim())))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Attempt::Weaker(format!(
-                "{program} is not in PATH (install the uidmap package, or shadow-utils)"
-            ))),
-            Err(error) => Err(Attempt::Weaker(format!("{program} cannot be run: {error}"))),
-        }
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.leash.take());
-        // The child reads the end of the pipe and leaves; there is nothing to learn from its status.
-        while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
-    }
-}
-
-/// The child's whole life.
-fn hold(mut tell: io::PipeWriter, mut wait: io::PipeReader) -> ! {
-    let errno = match unshare(CloneFlags::CLONE_NEWUSER) {
-        Ok(()) => 0,
-        Err(errno) => errno as i32,
-    };
-    let told = tell.write_all(&errno.to_ne_bytes());
-    // Ends when the parent closes its end, or dies.
-    let waited = wait.read(&mut [0]);
-    sys::exit_now(i32::from(told.is_err() || waited.is_err()))
 }

@@ -17,7 +17,7 @@ use crate::attached::Attached;
 use crate::attributes;
 use crate::error::Error;
 use crate::mount::{Filesystem, clone_tree, errno};
-use crate::points::MountPoints;
+use crate::points::{MountPoints, Points};
 use crate::spec::RunSpec;
 use crate::stubs;
 
@@ -31,6 +31,7 @@ pub struct Workspace {
     mount: OwnedFd,
     root: OwnedFd,
     dir: PathBuf,
+    points: Option<Points>,
 }
 
 impl Workspace {
@@ -68,6 +69,7 @@ impl Workspace {
         } else {
             None
         };
+        let points = points.map(|layer| Points::new(layer, lowers));
         // The root is always the upper's: it looks like the topmost layer of the image.
         if let Some(top) = lowers.first().or(bottom.as_ref()) {
             let from = File::open(top).map_err(Error::io("open the layer", top))?;
@@ -78,7 +80,8 @@ impl Workspace {
             ))?;
         }
         let lowers: Vec<PathBuf> = points
-            .into_iter()
+            .iter()
+            .map(|points| points.layer.clone())
             .chain(lowers.iter().cloned())
             .chain(bottom)
             .collect();
@@ -89,6 +92,7 @@ impl Workspace {
             mount,
             root,
             dir: dir.to_owned(),
+            points,
         })
     }
 
@@ -109,8 +113,18 @@ impl Workspace {
 
     /// Unmounts and returns the upper directory.
     pub fn finish(self) -> Result<PathBuf, Error> {
-        let Self { mount, root, dir } = self;
+        let Self {
+            mount,
+            root,
+            dir,
+            points,
+        } = self;
         drop((root, mount));
+        if let Some(points) = points {
+            let upper = dir.join("upper");
+            let forgotten = points.forget(&upper);
+            forgotten.map_err(Error::io("take mount points out of", &upper))?;
+        }
         if remove_plain_work(&dir.join("work")).is_err() {
             remove(&dir.join("work"))?;
         }

@@ -30,6 +30,11 @@ pub fn supervision() -> Result<(), &'static str> {
     }
 }
 
+/// Takes over what a probe has found: why not, or none if it works.
+pub(crate) fn assume(why_not: Option<String>) {
+    SUPERVISION.get_or_init(|| why_not.map_or(Ok(()), Err));
+}
+
 /// Tries it in a child. The process must have one thread.
 pub(crate) fn probe() -> Result<(), String> {
     let tried = SUPERVISION.get_or_init(|| match try_listening() {

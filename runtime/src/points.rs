@@ -9,16 +9,21 @@
 //! free of symbolic links, and none of its lowers changes.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fstat, futimens, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::inroot;
 use crate::overlay::View;
 use crate::stubs::{self, Target};
 
@@ -130,6 +135,98 @@ impl MountPoints {
     }
 }
 
+/// The mount points of one step.
+#[derive(Debug)]
+pub(crate) struct Points {
+    pub layer: PathBuf,
+    lowers: Vec<PathBuf>,
+}
+
+impl Points {
+    /// Those of `layer`, made for `lowers`.
+    pub fn new(layer: PathBuf, lowers: &[PathBuf]) -> Self {
+        Self {
+            layer,
+            lowers: lowers.to_vec(),
+        }
+    }
+
+    /// Takes directories out of `upper` that are there only because something was to be mounted below
+    /// them: a step that changes their owner or mode (`chown -R`) has them copied up. Those in which it has made
+    /// something stay.
+    pub fn forget(&self, upper: &Path) -> io::Result<()> {
+        let root = File::open(upper)?;
+        let mut dirs = Vec::new();
+        directories(&self.layer, Path::new(""), &mut dirs)?;
+        // Children come after their parents.
+        for dir in dirs.iter().rev() {
+            if let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                let parent = match inroot::open(root.as_fd(), parent, flags) {
+                    Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                    other => other?,
+                };
+                if is_directory(&parent, name)? && !self.is_in_image(dir)? {
+                    forget(&parent, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_image(&self, dir: &Path) -> io::Result<bool> {
+        for lower in &self.lowers {
+            let root = File::open(lower)?;
+            match inroot::open(root.as_fd(), dir, OFlags::PATH | OFlags::NOFOLLOW) {
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The directories below `dir` of a layer of mount points, which is small, relative to it.
+fn directories(layer: &Path, dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(layer.join(dir))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let path = dir.join(entry.file_name());
+            found.push(path.clone());
+            directories(layer, &path, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_directory(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(false),
+        other => Ok(FileType::from_raw_mode(other?.st_mode).is_dir()),
+    }
+}
+
+/// Removes a directory if it is empty, and puts the time of the one it is in back.
+fn forget(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let stat = fstat(dir)?;
+    match unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(()),
+        other => other?,
+    }
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: stat.st_mtime as _,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
+    };
+    Ok(futimens(dir, &times)?)
+}
+
 /// Whether the root directory of a layer has nothing by these names, deletions included. When in
 /// doubt it has: then the merged view is asked.
 fn has_none_of(layer: &Path, names: &BTreeSet<OsString>) -> bool {
@@ -210,5 +307,47 @@ mod tests {
         let made = step(&points, lowers, &["/var/run/x"]).unwrap().unwrap();
         assert!(made.join("run/x").is_dir());
         assert_eq!(points.remembered(lowers, &[target("/var/run/x")]), None);
+    }
+
+    #[test]
+    fn directories_that_only_carry_mounts_leave_the_upper() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |paths: &[&str]| {
+            for path in paths {
+                fs::create_dir_all(dir.path().join(path)).unwrap();
+            }
+        };
+        make(&[
+            "layer/a/b/c",
+            "layer/etc/x/y",
+            "layer/n/o",
+            "base/etc/x",
+            "base/n",
+        ]);
+        make(&[
+            "upper/a/b",
+            "upper/a/new",
+            "upper/etc/x",
+            "upper/n/o",
+            "upper/own",
+        ]);
+        let upper = dir.path().join("upper");
+        let age = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(5);
+        let a = File::open(upper.join("a")).unwrap();
+        a.set_times(fs::FileTimes::new().set_modified(age)).unwrap();
+        let points = Points::new(dir.path().join("layer"), &[dir.path().join("base")]);
+        points.forget(&upper).unwrap();
+        for (path, stays) in [
+            ("a", true),
+            ("a/b", false),
+            ("a/new", true),
+            ("etc/x", true),
+            ("n", true),
+            ("n/o", false),
+            ("own", true),
+        ] {
+            assert_eq!(upper.join(path).exists(), stays, "{path}");
+        }
+        assert_eq!(a.metadata().unwrap().modified().unwrap(), age);
     }
 }

@@ -41,6 +41,11 @@ const SEALING_PAUSE: Duration = Duration::from_millis(20);
 /// Whether this kernel has refused a `/proc` for a new PID namespace; then nobody asks again.
 static PROC_REFUSED: AtomicBool = AtomicBool::new(false);
 
+/// Takes over what a probe has found: nobody has to ask for a `/proc` of its own.
+pub(crate) fn assume_no_fresh_proc() {
+    PROC_REFUSED.store(true, Ordering::Relaxed);
+}
+
 /// A running sandbox. Dropping it without [`Child::wait`] kills it.
 #[derive(Debug)]
 pub struct Child {

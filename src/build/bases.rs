@@ -14,7 +14,7 @@ use crate::image::{Digest, ImageConfig, Platform, Reference};
 use crate::progress::Outcome;
 use crate::store::StoredImage;
 use crate::transfer::{
-    self, BlobSource, LAYOUT_SCHEME, LayoutRef, PullOptions, PullPolicy, SourcedLayer,
+    self, BlobSource, LAYOUT_SCHEME, LayoutRef, PullLayers, PullOptions, PullPolicy, SourcedLayer,
 };
 
 /// An image that stages begin with or copy from.
@@ -136,8 +136,9 @@ fn resolve(
         platform: platform.clone(),
         exact,
         policy,
+        layers: PullLayers::None,
     };
     let reference: Reference = reference.parse()?;
-    let image = transfer::resolve(env.store, env.remote, &reference, &options, tell)?;
+    let image = transfer::pull(env.store, env.remote, &reference, &options, tell)?;
     Ok((image, vec![BlobSource::Repository(reference)]))
 }

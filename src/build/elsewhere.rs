@@ -11,7 +11,8 @@ use anyhow::{Result, anyhow};
 
 use super::image::{BuiltImage, BuiltLayer, Origin};
 use super::lazy::LazyLayer;
-use super::stage::{Made, Stage, is_bound};
+use super::remembered::is_bound;
+use super::stage::{Made, Stage};
 use super::{Environment, content};
 use crate::cache::StepKey;
 use crate::image::Digest;

@@ -10,21 +10,19 @@ use time::format_description::well_known::Rfc3339;
 use super::image::{BuiltLayer, BuiltStep, Origin};
 use super::inflight::Turn;
 use super::jobs::Permit;
-use super::lazy::LazyLayer;
+use super::remembered::{chained, is_bound};
 use super::scheduler::Shared;
 use super::slot::Abandoned;
-use super::{Settings, StepFailed, add, copy, elsewhere, explain, run, supported, workdir};
-use crate::cache::{KeyBuilder, StepKey};
+use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
+use crate::cache::StepKey;
 use crate::dockerfile::{Instruction, InstructionKind};
 use crate::image::{Digest, ImageConfig};
 use crate::layer::LayerStack;
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
-use crate::store::{Staging, StepElsewhere, StepRecord, Store};
+use crate::store::{Staging, Store};
 
-/// The field of a key that stands for what is below; a linked copy has none.
-const BELOW: &str = "base";
 /// The note of a layer that tells when it was made, RFC 3339.
 pub(super) const CREATED: &str = "created";
 
@@ -49,7 +47,7 @@ pub(super) struct Stage<'a> {
     /// Its number and what progress calls it.
     place: (usize, String),
     /// Whether every step is executed.
-    no_cache: bool,
+    pub(super) no_cache: bool,
 }
 
 /// Builds `stage` and hands over its result.
@@ -332,9 +330,7 @@ impl<'a> Stage<'a> {
         };
         shown.finish(outcome);
         if let Some(below) = made.below {
-            let is_base = |built: &BuiltLayer| matches!(built.origin, Origin::Base { .. });
-            self.result.layers.retain(is_base);
-            self.result.layers.extend(below);
+            self.replace_steps(below);
         }
         self.result.executed |= made.executed;
         self.result.steps.push(BuiltStep {
@@ -345,6 +341,22 @@ impl<'a> Stage<'a> {
         self.result.layers.push(made.layer);
         self.result.chain = chained(&self.result.chain, &key);
         Ok(())
+    }
+
+    /// Puts other layers of the same steps in the place of those so far. What is the stage's base
+    /// rather than a step of it remains that.
+    fn replace_steps(&mut self, layers: Vec<BuiltLayer>) {
+        let is_step = |built: &&mut BuiltLayer| !matches!(built.origin, Origin::Base { .. });
+        let old = self.result.layers.iter_mut().filter(is_step);
+        for (old, new) in old.zip(layers) {
+            let origin = match (&old.origin, &new.origin) {
+                (Origin::Files { .. }, Origin::Step { created, .. }) => Origin::Files {
+                    created: created.clone(),
+                },
+                (_, origin) => origin.clone(),
+            };
+            *old = BuiltLayer { origin, ..new };
+        }
     }
 
     /// An earlier build's layer, else what `execute` makes.
@@ -372,37 +384,6 @@ impl<'a> Stage<'a> {
         Ok((made, Outcome::Done))
     }
 
-    /// What an earlier build made under `key`. The layers below it need not be here.
-    fn cached(&self, key: &StepKey) -> Result<Option<Made>> {
-        if self.no_cache {
-            return Ok(None);
-        }
-        let record = self.store().record(&key.digest)?;
-        let found = match &record {
-            Some(record) if self.serves(key, record) => self.built(key, record)?,
-            _ => None,
-        };
-        match found {
-            None => elsewhere::found(self, key),
-            Some(layer) => Ok(Some(Made {
-                layer,
-                below: None,
-                executed: false,
-            })),
-        }
-    }
-
-    /// Whether what is remembered under `key` was made on the very layers that are below. A step
-    /// that is run again may give something else, and what was made on its earlier result belongs to
-    /// that: together they would be what no run of the Dockerfile has ever given.
-    fn serves(&self, key: &StepKey, record: &StepRecord) -> bool {
-        !is_bound(key)
-            || record
-                .below
-                .as_ref()
-                .is_none_or(|below| *below == self.below())
-    }
-
     /// Whether this build has executed a step of the stage.
     pub(super) fn has_executed(&self) -> bool {
         self.result.executed
@@ -413,77 +394,6 @@ impl<'a> Stage<'a> {
         let layers = self.result.layers.iter();
         let steps = layers.filter(|built| !matches!(built.origin, Origin::Base { .. }));
         steps.map(|built| built.layer.id().to_owned()).collect()
-    }
-
-    /// What this store has of a step.
-    fn built(&self, key: &StepKey, record: &StepRecord) -> Result<Option<BuiltLayer>> {
-        if let Some(known) = &record.elsewhere {
-            return elsewhere::recorded(self, key, known.clone());
-        }
-        let Some(id) = &record.layer else {
-            return Ok(None);
-        };
-        let Some(found) = self.store().layer(id)? else {
-            return Ok(None);
-        };
-        let Some(created) = found.meta.notes.get(CREATED) else {
-            return Ok(None);
-        };
-        let origin = Origin::Step {
-            created: created.clone(),
-            until: None,
-        };
-        Ok(Some(BuiltLayer {
-            layer: LazyLayer::stored(&found),
-            origin,
-        }))
-    }
-
-    /// Remembers what was made under `key`; gives the layer to go on with, which is that of another
-    /// build if that was faster.
-    fn remember(&self, key: &StepKey, built: BuiltLayer) -> Result<BuiltLayer> {
-        let record = StepRecord {
-            layer: Some(built.layer.id().to_owned()),
-            fields: key.fields.clone(),
-            below: Some(self.below()),
-            elsewhere: None,
-        };
-        if !self.no_cache {
-            let serves = |theirs: &StepRecord| self.serves(key, theirs);
-            let theirs = self.store().put_step_once(&key.digest, &record, serves)?;
-            let Some(theirs) = theirs else {
-                return Ok(built);
-            };
-            if let Some(theirs) = self.built(key, &theirs)? {
-                return Ok(theirs);
-            }
-        }
-        self.store().put_step(&key.digest, &record)?;
-        Ok(built)
-    }
-
-    /// Remembers that another machine has made the layer of the step of `key`, and on which layers.
-    pub(super) fn remember_elsewhere(
-        &self,
-        key: &StepKey,
-        layer: String,
-        below: Option<&[BuiltLayer]>,
-        elsewhere: StepElsewhere,
-    ) -> Result<()> {
-        let below = match below {
-            Some(layers) => layers
-                .iter()
-                .map(|built| built.layer.id().to_owned())
-                .collect(),
-            None => self.below(),
-        };
-        let record = StepRecord {
-            layer: Some(layer),
-            fields: key.fields.clone(),
-            below: Some(below),
-            elsewhere: Some(elsewhere),
-        };
-        Ok(self.store().put_step(&key.digest, &record)?)
     }
 
     /// The stage so far, to read from. `staging` lends a directory for the mount.
@@ -501,7 +411,7 @@ pub(super) struct Made {
     /// so far: they take their place.
     pub(super) below: Option<Vec<BuiltLayer>>,
     /// Whether it was executed by this build.
-    executed: bool,
+    pub(super) executed: bool,
 }
 
 impl Made {
@@ -523,19 +433,6 @@ impl Made {
             executed: self.executed,
         }
     }
-}
-
-/// Whether the step of `key` depends on what is below.
-pub(super) fn is_bound(key: &StepKey) -> bool {
-    key.fields.iter().any(|(name, _)| name == BELOW)
-}
-
-/// What stands for a stage after a step: a linked copy's key says nothing of what is below it.
-fn chained(below: &Digest, key: &StepKey) -> Digest {
-    let mut chain = KeyBuilder::new("chain");
-    chain.field("below", below.as_str());
-    chain.field("step", key.digest.as_str());
-    chain.finish().digest
 }
 
 /// The instruction on one line, as progress shows it.

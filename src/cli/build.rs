@@ -19,8 +19,8 @@ use super::shown::Shown;
 use super::upkeep::{self, AtTheEnd};
 use super::{App, annotation, call, granted, kept, metadata, named, shared_cache, signals, values};
 use crate::build::{
-    self, BuiltImage, Cancel, Environment, Fetching, Jobs, Lost, NamedFiles, Secret, SeenBases,
-    Settings, StepLog, Why,
+    self, BuiltImage, Cancel, Environment, Fetching, Jobs, Limits, Lost, NamedFiles, Secret,
+    SeenBases, Settings, StepLog, Why,
 };
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
@@ -66,7 +66,7 @@ fn build(
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let mut depfile = Depfile::asked(args, &outputs)?;
-    let settings = settings(args, &build_args, &outputs)?;
+    let mut settings = settings(args, &build_args, &outputs)?;
     let limit = upkeep::limit(args.store_limit.as_deref())?;
     // Reading the Dockerfile needs one of them already.
     runtime::check_calls(runtime::Mode::Chroot)?;
@@ -85,8 +85,10 @@ fn build(
     let read = |source: &SourceText| plan(args, source, &options, progress);
     // What is wrong with a Dockerfile that is there already is told before anything is set up.
     let early = input.source().map(read).transpose()?;
-    let entered = app.enter()?;
+    let entered = app.enter(&|text| progress.note(text))?;
     progress.note(&format!("sandbox: {}", entered.note));
+    let only_root = entered.ids.is_single() && runtime::supervision().is_err();
+    settings.limits = Limits::new(entered.mode, only_root);
     // Before the store is open: from there on somebody has to clean up.
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
@@ -375,6 +377,7 @@ fn settings(
             .map(|name| name.to_lowercase())
             .collect(),
         pull: args.pull,
+        limits: Limits::default(),
         network: args.network.into(),
         hosts: args
             .add_hosts

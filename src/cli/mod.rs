@@ -9,6 +9,7 @@ mod check;
 mod checks;
 mod deliver;
 mod depfile;
+mod doctor;
 mod du;
 mod exit;
 mod files;
@@ -33,6 +34,7 @@ mod remote;
 mod report;
 mod rmi;
 mod run;
+mod sandbox;
 mod save;
 mod shared_cache;
 mod shown;
@@ -51,7 +53,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use runtime::{EnterOptions, Entered};
+use runtime::Entered;
 
 use crate::config::Config;
 use crate::fetch::{self, Network};
@@ -74,13 +76,15 @@ struct Cli {
 /// What every subcommand works with: the flags that stand before it.
 #[derive(Args, Debug)]
 struct App {
-    /// The store [default: $LAPSTRAKE_ROOT, else lapstrake/ in $XDG_DATA_HOME or ~/.local/share]
+    /// The store [default: $LAPSTRAKE_ROOT, else lapstrake/ in $XDG_DATA_HOME or ~/.local/share, else a
+    /// volume that can hold it]
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// The kind of sandbox [default: the strongest that works here]
-    #[arg(long, global = true, value_name = "MODE", default_value = "auto", hide_default_value = true, value_parser = values::sandbox)]
-    sandbox: values::Sandbox,
+    /// The kind of sandbox: auto, userns-many, userns-one or chroot [default: $LAPSTRAKE_SANDBOX, else
+    /// auto, the strongest that works here]
+    #[arg(long, global = true, value_name = "MODE", value_parser = values::sandbox)]
+    sandbox: Option<values::Sandbox>,
 
     /// Ask URL before the registry HOST; may be repeated
     #[arg(long = "registry-mirror", global = true, value_name = "HOST=URL")]
@@ -89,6 +93,10 @@ struct App {
     /// The caller's user id, outside of the sandbox's namespace.
     #[arg(skip = nix::unistd::getuid().as_raw())]
     uid: u32,
+
+    /// Where the store is, once that is settled.
+    #[arg(skip)]
+    place: std::sync::OnceLock<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -106,6 +114,7 @@ enum Command {
     Import(import::Args),
     Du(du::Args),
     Prune(prune::Args),
+    Doctor(doctor::Args),
     Check(check::Args),
     Parse(parse::Args),
     Login(login::Args),
@@ -115,13 +124,42 @@ enum Command {
 }
 
 impl App {
-    /// Enters the sandbox's namespaces; nothing may have started a thread before.
-    fn enter(&self) -> Result<Entered> {
-        let entered = runtime::enter(&EnterOptions {
-            mode: self.sandbox.0,
-        })?;
+    /// Enters the sandbox's namespaces; nothing may have started a thread before. `tell` is told where the
+    /// store is if it is not at its usual place.
+    fn enter(&self, tell: &dyn Fn(&str)) -> Result<Entered> {
+        let (entered, settled) = self.wanted()?.enter()?;
+        if let Some(why) = &settled.moved {
+            tell(&format!("store: {}, since {why}", settled.root.display()));
+        }
         runtime::check_calls(entered.mode)?;
+        self.place.get_or_init(|| settled.root);
         Ok(entered)
+    }
+
+    /// What is asked for, by flags and variables.
+    fn wanted(&self) -> Result<sandbox::Wanted> {
+        let variable = std::env::var_os("LAPSTRAKE_ROOT").filter(|root| !root.is_empty());
+        Ok(sandbox::Wanted {
+            root: self.root.clone().or(variable.map(PathBuf::from)),
+            mode: sandbox::mode(self.sandbox)?,
+            uid: self.uid,
+        })
+    }
+
+    /// The store's place. Without a sandbox, which not everything needs, it is the usual one.
+    fn place(&self) -> Result<&PathBuf> {
+        if let Some(place) = self.place.get() {
+            return Ok(place);
+        }
+        let wanted = self.wanted()?;
+        let place = match &wanted.root {
+            Some(root) => root.clone(),
+            None => match wanted.settle()? {
+                Ok(settled) => settled.root,
+                Err((root, _)) => root,
+            },
+        };
+        Ok(self.place.get_or_init(|| place))
     }
 
     /// Opens the store for work with layers.
@@ -148,11 +186,7 @@ impl App {
     }
 
     fn store(&self, id_map: &str) -> Result<Store> {
-        let root = match &self.root {
-            Some(root) => root.clone(),
-            None => crate::store::default_root(|name| std::env::var_os(name), self.uid)?,
-        };
-        Ok(Store::open(&root, id_map)?)
+        Ok(Store::open(self.place()?, id_map)?)
     }
 
     fn registries(&self) -> Result<Registries> {
@@ -203,6 +237,7 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
     let out = &mut stdout::Stdout(std::io::stdout().lock());
+    let quietly = |_: &str| {};
     let mut code = 0;
     match &cli.command {
         Command::Build(args) => code = build::run(args, app, out)?,
@@ -216,10 +251,11 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Load(args) => load::run(args, &app.images()?, out)?,
         Command::Save(args) => save::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Du(args) => du::run(args, &app.open_store(&app.enter()?)?, out)?,
+        Command::Du(args) => du::run(args, &app.open_store(&app.enter(&quietly)?)?, out)?,
         Command::Prune(args) => {
-            prune::run(args, &|| app.open_store(&app.enter()?), out)?;
+            prune::run(args, &|| app.open_store(&app.enter(&quietly)?), out)?;
         }
+        Command::Doctor(args) => code = doctor::run(args, app, out)?,
         Command::Check(args) => code = check::run(args, out)?,
         Command::Parse(args) => parse::run(args, out)?,
         Command::Login(args) => login::run(args, app.registry_settings()?)?,

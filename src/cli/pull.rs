@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::table;
 use crate::image::{Platform, Reference};
 use crate::store::Store;
-use crate::transfer::{self, Event, PullOptions, PullPolicy, Remote};
+use crate::transfer::{self, Event, PullLayers, PullOptions, PullPolicy, Remote};
 
 /// Fetch an image from a registry
 #[derive(Debug, clap::Args)]
@@ -36,6 +36,7 @@ pub fn run(
         platform: args.platform.clone().unwrap_or_else(Platform::host),
         exact: args.platform.is_some(),
         policy: PullPolicy::Always,
+        layers: PullLayers::All,
     };
     let tell = teller(args.quiet, "Pull complete", "Already exists");
     transfer::pull(store, remote, &args.name, &options, &tell)?;

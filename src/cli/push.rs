@@ -32,14 +32,8 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let image = store.find_image(&args.name.to_string())?;
     let tell = teller(args.quiet, "Pushed", "Layer already exists");
-    let bringer = Bringer {
-        store,
-        remote,
-        bringing: &Bringing::default(),
-        compute: &|work| work(),
-        stopped: &|| false,
-        progress: &tell,
-    };
+    let bringing = Bringing::default();
+    let bringer = Bringer::alone(store, remote, &bringing, &tell);
     let parts = output::compressed(&bringer, &image, Compression::Gzip { level: 6 })?;
     transfer::push(&bringer, &parts, &args.name, &[])?;
     let tag = args.name.tag().unwrap_or("latest");

@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
+use super::sandbox::{NoProbe, NoSandbox};
 use super::stdout::StdoutError;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
@@ -256,7 +257,10 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         return Some(Class::Environment);
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
-    let environment = cause.is::<runtime::EnterError>() || cause.is::<runtime::MissingCall>();
+    let environment = cause.is::<runtime::EnterError>()
+        || cause.is::<NoSandbox>()
+        || cause.is::<NoProbe>()
+        || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
         || cause.is::<NoDirectory>()

@@ -17,7 +17,7 @@ use crate::image::{ImageConfig, Platform};
 use crate::layer::{self, LayerStack, Meta, Target};
 use crate::rootfs::{RootDir, RootPath, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
-use crate::transfer::{self, Bringer, Bringing, PullOptions, PullPolicy};
+use crate::transfer::{self, Bringer, Bringing, PullLayers, PullOptions, PullPolicy};
 
 /// What an error of `lapstrake run` itself ends with.
 const ERROR: u8 = 125;
@@ -74,18 +74,12 @@ impl RunArgs {
 /// # Errors
 /// When it could not be started.
 pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
-    let entered = app.enter()?;
+    let entered = app.enter(&|_| {})?;
     let store = app.open_for_steps(&entered)?;
     let image = find(args, app, &store)?;
     let registries = app.registries()?;
-    let bringer = Bringer {
-        store: &store,
-        remote: &registries,
-        bringing: &Bringing::default(),
-        compute: &|work| work(),
-        stopped: &|| false,
-        progress: &|_| {},
-    };
+    let bringing = Bringing::default();
+    let bringer = Bringer::alone(&store, &registries, &bringing, &|_| {});
     let stack = bringer.stack(&transfer::layers_of(&image)?, &entered.ids)?;
     let staging = store.staging()?;
     let mut spec = spec(args, &image.config, &stack, staging.path())?;
@@ -146,6 +140,7 @@ fn find(args: &RunArgs, app: &App, store: &Store) -> Result<StoredImage> {
         platform: Platform::host(),
         exact: true,
         policy: PullPolicy::IfMissing,
+        layers: PullLayers::All,
     };
     Ok(transfer::pull(
         store,

@@ -110,13 +110,21 @@ pub struct Sandbox(pub Option<runtime::Mode>);
 /// # Errors
 /// When there is no such mode.
 pub fn sandbox(text: &str) -> Result<Sandbox, UsageError> {
+    sandbox_of("--sandbox", text)
+}
+
+/// The same, named by `from`, a flag or a variable.
+///
+/// # Errors
+/// When there is no such mode.
+pub fn sandbox_of(from: &str, text: &str) -> Result<Sandbox, UsageError> {
     let mut modes = runtime::Mode::ALL.into_iter();
     match modes.find(|mode| mode.name() == text) {
         None if text == "auto" => Ok(Sandbox(None)),
         None => {
             let names = runtime::Mode::ALL.map(runtime::Mode::name).join(", ");
             Err(UsageError(format!(
-                "--sandbox {text:?}: one of auto, {names} is needed"
+                "{from} {text:?}: one of auto, {names} is needed"
             )))
         }
         mode => Ok(Sandbox(mode)),

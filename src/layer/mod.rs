@@ -8,11 +8,13 @@ mod disk;
 mod error;
 mod export;
 mod extract;
+mod same;
 mod seal;
 mod stack;
 mod supervised;
 mod tar;
 mod target;
+mod unchanged;
 mod unpack;
 mod write;
 

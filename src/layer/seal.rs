@@ -9,14 +9,15 @@ use runtime::{Owners, Record};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
+use super::unchanged::drop_unchanged;
 use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
 use crate::rootfs::RootPath;
 
 /// Moves `upper` to `staging/diff` and writes `staging/attributes`, ready to be published by
 /// renaming `staging`.
 ///
-/// `recorded` is what the step itself recorded; to it comes what `inherit` finds. Nothing is walked
-/// unless there is something to find. `upper` and `staging` lie on one file system.
+/// `recorded` is what the step itself recorded; to it comes what `inherit` finds. What `below` has as well leaves
+/// the upper directory ([`super::unchanged`]). `upper` and `staging` lie on one file system.
 ///
 /// # Errors
 /// [`LayerError::Disk`]; `staging` is then to be thrown away.
@@ -29,10 +30,10 @@ pub fn seal(
 ) -> Result<(), LayerError> {
     let diff = staging.join("diff");
     let mut attributes = recorded;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, upper, flags, Mode::empty())
+        .map_err(LayerError::disk("open", upper.display()))?;
     if inherit.finds(below) {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = openat(CWD, upper, flags, Mode::empty())
-            .map_err(LayerError::disk("open", upper.display()))?;
         let mut heir = Heir {
             below,
             inherit,
@@ -41,6 +42,7 @@ pub fn seal(
         heir.entry(&root, &RootPath::root())?;
         heir.directory(&root, &RootPath::root(), 0)?;
     }
+    drop_unchanged(&root, below, &mut attributes)?;
     std::fs::rename(upper, &diff).map_err(LayerError::disk("move the upper to", diff.display()))?;
     attributes.save(staging)
 }

@@ -17,7 +17,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::{Attr, Attributes, LayerError, Truth, disk};
-use crate::rootfs::RootPath;
+use crate::rootfs::{RootDir, RootPath};
 
 /// A committed layer, never written again. Cheap to clone.
 #[derive(Clone)]
@@ -74,6 +74,13 @@ impl Layer {
     pub(super) fn open_diff(&self) -> Result<OwnedFd, LayerError> {
         let diff = self.diff();
         open_root(&diff).map_err(LayerError::disk("open the layer", diff.display()))
+    }
+
+    /// The directory `path` of this layer, which is one and has no link among its parents.
+    pub(super) fn open_directory(&self, path: &RootPath) -> Result<OwnedFd, LayerError> {
+        let root = RootDir::from_fd(self.open_diff()?);
+        root.open_dir(path)
+            .map_err(LayerError::disk("open the directory below", path))
     }
 
     /// Looks `path` up in this layer alone.
@@ -156,14 +163,16 @@ impl LayerStack {
     /// Layers below one whose root is opaque are left out, because overlayfs does not look at that
     /// mark on the root of a lower directory.
     pub fn lowers(&self) -> Vec<PathBuf> {
-        let mut lowers = Vec::with_capacity(self.layers.len());
-        for layer in self.layers.iter().rev() {
-            lowers.push(layer.diff());
-            if layer.0.hides_all {
-                break;
-            }
-        }
-        lowers
+        self.visible().map(Layer::diff).collect()
+    }
+
+    /// The layers of which something can be seen, topmost first.
+    pub(super) fn visible(&self) -> impl Iterator<Item = &Layer> {
+        let mut is_hidden = false;
+        self.layers
+            .iter()
+            .rev()
+            .take_while(move |layer| !std::mem::replace(&mut is_hidden, layer.0.hides_all))
     }
 
     /// Whether there is no layer.

@@ -64,6 +64,7 @@ mod kinds;
 mod layers;
 mod locks;
 mod open;
+mod place;
 mod records;
 mod remove;
 mod runs;
@@ -85,7 +86,8 @@ pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
-pub use open::default_root;
+pub use open::{default_root, make_root, scratch_dir};
+pub use place::{Candidate, other_places};
 pub use records::{ExportRecord, ExportedBlob, StepElsewhere, StepRecord};
 pub use remove::remove_tree;
 

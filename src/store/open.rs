@@ -82,8 +82,22 @@ fn usable_home(home: &Path) -> io::Result<PathBuf> {
     Ok(root)
 }
 
+/// Makes the directory of a store, if it is not there, so that only its owner can enter it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_root(root: &Path) -> Result<(), StoreError> {
+    make_private_dir(root).at("make the store", root)
+}
+
+/// Where in a store, made or not, files may be tried: what a crash leaves there is swept with the rest.
+pub fn scratch_dir(root: &Path) -> PathBuf {
+    let tmp = root.join(VERSION).join("tmp");
+    if tmp.is_dir() { tmp } else { root.to_owned() }
+}
+
 /// Refuses a directory that somebody else could have put there or can write to.
-fn private(root: PathBuf) -> Result<PathBuf, StoreError> {
+pub(super) fn private(root: PathBuf) -> Result<PathBuf, StoreError> {
     let metadata = fs::symlink_metadata(&root).at("examine", &root)?;
     let us = rustix::process::geteuid().as_raw();
     let reason = if !metadata.is_dir() {

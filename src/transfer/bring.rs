@@ -140,6 +140,25 @@ pub struct Bringer<'a> {
     pub progress: &'a Progress<'a>,
 }
 
+impl<'a> Bringer<'a> {
+    /// One whom nobody stops, and whose work is done at once.
+    pub fn alone(
+        store: &'a Store,
+        remote: &'a dyn Remote,
+        bringing: &'a Bringing,
+        progress: &'a Progress<'a>,
+    ) -> Self {
+        Self {
+            store,
+            remote,
+            bringing,
+            compute: &|work| work(),
+            stopped: &|| false,
+            progress,
+        }
+    }
+}
+
 impl Bringer<'_> {
     /// Makes the blob present in the store, from the first source that has it: first those that the
     /// store remembers.

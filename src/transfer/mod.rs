@@ -28,7 +28,7 @@ pub use import::{ImportOptions, import_dir, import_tar};
 pub use layout::{LAYOUT_SCHEME, LayoutRef, layout_image};
 pub use load::{Loaded, load};
 pub use parts::{complete, layers_of, open_blob, parts};
-pub use pull::{PullOptions, PullPolicy, pull, resolve};
+pub use pull::{PullLayers, PullOptions, PullPolicy, pull};
 pub use push::push;
 pub use remote::{Remote, RemoteError, Resolved};
 pub use unpack::LayerIds;

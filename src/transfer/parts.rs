@@ -33,14 +33,8 @@ pub fn complete(
 ) -> Result<(), TransferError> {
     let mut layers = layers_of(image)?;
     layers.retain(|layer| !store.has_blob(&layer.blob.digest));
-    let bringer = Bringer {
-        store,
-        remote,
-        bringing: &Bringing::default(),
-        compute: &|work| work(),
-        stopped: &|| false,
-        progress,
-    };
+    let bringing = Bringing::default();
+    let bringer = Bringer::alone(store, remote, &bringing, progress);
     bringer.blobs(&layers)
 }
 

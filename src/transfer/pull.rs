@@ -1,4 +1,4 @@
-//! [`pull`]: makes an image present in the store; [`resolve`]: finds out what it is.
+//! [`pull`]: makes an image present in the store, with its layers or without.
 //!
 //! What a name stands for is a manifest and a configuration, which are small. A build needs no more
 //! to begin with: the layers' blobs come when they are needed (`bring`), and until then the store
@@ -32,10 +32,24 @@ pub struct PullOptions {
     pub exact: bool,
     /// When the registry is asked.
     pub policy: PullPolicy,
+    /// What comes with it.
+    pub layers: PullLayers,
 }
 
-/// Makes `name` present in the store for a platform: manifest, configuration and every layer's
-/// blob, byte for byte as the registry has them. The name is set last.
+/// What is brought with an image's manifest and configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullLayers {
+    /// Every layer's blob.
+    All,
+    /// None: they stay where they are, and the store remembers that the name's repository has them.
+    None,
+}
+
+/// Makes `name` present in the store for a platform: manifest, configuration and what else the
+/// options say, byte for byte as the registry has them. The name is set last.
+///
+/// Nobody is asked for an image that is known unless the policy says so, nor, whatever it says, for
+/// one that is named by its digest.
 ///
 /// # Errors
 /// [`TransferError::NotHere`] when the registry was not to be asked; the registry's; when a blob
@@ -54,45 +68,22 @@ pub fn pull(
         options,
         progress,
     };
-    if let Some(image) = pulling.known()? {
-        pulling.bring_layers(&image)?;
-        return Ok(image);
-    }
-    let (target, image) = pulling.ask()?;
-    pulling.bring_layers(&image)?;
-    pulling.tag(&target)
-}
-
-/// Makes what `name` stands for known to the store: manifest and configuration. The layers stay
-/// where they are; the store remembers that the name's repository has them.
-///
-/// Nobody is asked for an image that is known unless the policy says so, nor, whatever it says, for
-/// one that is named by its digest.
-///
-/// # Errors
-/// As [`pull`].
-pub fn resolve(
-    store: &Store,
-    remote: &dyn Remote,
-    name: &Reference,
-    options: &PullOptions,
-    progress: &Progress<'_>,
-) -> Result<StoredImage, TransferError> {
-    let pulling = Pulling {
-        store,
-        remote,
-        name,
-        options,
-        progress,
+    let (image, asked) = match pulling.known()? {
+        Some(image) => (image, None),
+        None => {
+            let (target, image) = pulling.ask()?;
+            (image, Some(target))
+        }
     };
-    if let Some(image) = pulling.known()? {
-        return Ok(image);
+    match (options.layers, &asked) {
+        (PullLayers::All, _) => pulling.bring_layers(&image)?,
+        (PullLayers::None, Some(_)) => pulling.note_layers(&image)?,
+        (PullLayers::None, None) => {}
     }
-    let (target, image) = pulling.ask()?;
-    for layer in &image.manifest.layers {
-        store.add_blob_source(&layer.digest, name)?;
+    match asked {
+        Some(target) => pulling.tag(&target),
+        None => Ok(image),
     }
-    pulling.tag(&target)
 }
 
 struct Pulling<'a> {
@@ -127,6 +118,14 @@ impl Pulling<'_> {
                 Ok(known)
             }
         }
+    }
+
+    /// Remembers who has the layers.
+    fn note_layers(&self, image: &StoredImage) -> Result<(), TransferError> {
+        for layer in &image.manifest.layers {
+            self.store.add_blob_source(&layer.digest, self.name)?;
+        }
+        Ok(())
     }
 
     /// Asks the registry. What it says is in the store then, though under no name.
@@ -181,14 +180,7 @@ impl Pulling<'_> {
     }
 
     fn bringer<'s>(&'s self, bringing: &'s Bringing) -> Bringer<'s> {
-        Bringer {
-            store: self.store,
-            remote: self.remote,
-            bringing,
-            compute: &|work| work(),
-            stopped: &|| false,
-            progress: self.progress,
-        }
+        Bringer::alone(self.store, self.remote, bringing, self.progress)
     }
 
     /// An image that names no platform is taken as it is.

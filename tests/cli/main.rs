@@ -11,10 +11,12 @@ mod caches;
 mod config;
 mod contexts;
 mod distrust;
+mod doctor;
 mod explain;
 mod files;
 mod granted;
 mod jobs;
+mod layers;
 mod lazy;
 mod lint;
 mod make;
@@ -57,6 +59,7 @@ fn cases() -> Vec<Case> {
         config::CASES,
         contexts::CASES,
         outputs::CASES,
+        layers::CASES,
         owners::CASES,
         remote::CASES,
         lazy::CASES,
@@ -73,6 +76,7 @@ fn cases() -> Vec<Case> {
         granted::CASES,
         shared::CASES,
         distrust::CASES,
+        doctor::CASES,
     ]
     .concat()
 }

@@ -17,6 +17,10 @@ pub const CASES: &[Case] = &[
     ("a_directory_keeps_results", directory),
     ("an_image_keeps_the_keys_of_its_layers", inline),
     ("keys_are_the_same_on_every_machine", machines),
+    (
+        "a_stage_of_files_stays_one_when_its_layers_are_replaced",
+        files,
+    ),
 ];
 
 /// Two stages: a COPY from the first one, a mount of it, and a name that its files resolve.
@@ -354,5 +358,48 @@ fn machines(c: &Context) -> Outcome {
         )
         .ok();
     }
+    Outcome::Passed
+}
+
+/// The base of a stage is a directory, whose times differ from machine to machine: what was found is
+/// made on the other machine's layer of it, which takes the place of our own.
+fn files(c: &Context) -> Outcome {
+    let (registry, _) = with_base(c);
+    let cache = registry.name("files");
+    let fill = |time: i64| {
+        let file = c.file("tree/file", "x");
+        let time = rustix::fs::Timestamps {
+            last_access: rustix::fs::Timespec {
+                tv_sec: time,
+                tv_nsec: 0,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: time,
+                tv_nsec: 0,
+            },
+        };
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::utimensat(rustix::fs::CWD, file, &time, flags).unwrap();
+    };
+    let tree = format!("--build-context=tree={}", c.path("context/tree").display());
+    let (short, long) = ("FROM tree\n", "FROM tree\nWORKDIR /w\n");
+    fill(1_000);
+    build(c, long, &[&tree, &to(&cache)]).ok();
+    another_machine(c);
+    fill(2_000);
+    build(c, short, &[&tree]).ok();
+    let ran = build(c, long, &[&tree, &from(&cache), "-t", "found"]).ok();
+    assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
+    let found = c.inspect("found");
+    let history = found["History"].as_array().unwrap();
+    let layers = found["RootFS"]["Layers"].as_array().unwrap();
+    let made = history
+        .iter()
+        .filter(|entry| entry["empty_layer"] != Value::Bool(true));
+    assert_eq!((made.count(), layers.len()), (2, 2), "{found:#}");
+    assert!(
+        history.iter().all(|entry| entry["created"].is_string()),
+        "{found:#}"
+    );
     Outcome::Passed
 }

@@ -50,10 +50,13 @@ newline'; echo x > ' blank '; echo x > "$(printf '%0255d' 7)"
     ln kept.d/kept kept.d/later-link
     ;;
   list)
+    # Times that the builder will set back are listed as it will leave them.
+    {
     find . -type f -exec stat -c 'f %n %a %h %s %Y' {} +
     find . -type d -exec stat -c 'd %n %a' {} +
     find . -type l -exec stat -c 'l %N %Y' {} +
     find . ! -type f ! -type d ! -type l -exec stat -c 'o %n %a %F' {} +
     find . -type f -perm /444 -exec sha256sum {} +
+    } | perl -pe 'my $e = $ENV{SOURCE_DATE_EPOCH}; s/ (\d+)$/ $e/ if $e && / (\d+)$/ && $1 > $e'
     ;;
 esac

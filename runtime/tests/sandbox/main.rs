@@ -10,6 +10,7 @@ mod fallbacks;
 mod inside;
 mod mounts;
 mod owners;
+mod probes;
 mod support;
 
 #[path = "../../../tests/support/cases.rs"]
@@ -32,6 +33,7 @@ fn cases() -> Vec<Case> {
         attacks::CASES,
         fallbacks::CASES,
         owners::CASES,
+        probes::CASES,
     ]
     .concat()
 }

@@ -1,0 +1,340 @@
+//! From what was found out to the modes: which works where, what the others lack, and which is taken.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Findings;
+use super::facility::{Facility, Failed, Trials};
+use crate::diagnose::{self, Advice};
+use crate::enter::{Known, Mode};
+
+/// Whether [`Mode::Chroot`] is taken where nothing stronger works, or only when it is asked for.
+const CHROOT_IS_AUTOMATIC: bool = false;
+
+/// The name of what is to come for processes that may do nothing of this.
+const PATHS: &str = "paths";
+
+/// What a mode comes to here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The name on the command line.
+    pub name: String,
+    /// The mode; none for one that this version does not have.
+    #[serde(skip)]
+    pub mode: Option<Mode>,
+    /// Whether it works, in `place` if it needs one.
+    pub works: bool,
+    /// The first place in which it works.
+    #[serde(skip)]
+    pub place: Option<usize>,
+    /// What it lacks; empty if it works.
+    pub lacks: Vec<Lack>,
+    /// What is weaker than it could be though it works.
+    pub limits: Vec<Lack>,
+}
+
+/// A facility that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// What was tried; none for what this version does not have.
+    pub facility: Option<Facility>,
+    /// Where it stopped.
+    pub failed: Failed,
+    /// Why, and what helps.
+    pub advice: Advice,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.failed, self.advice)
+    }
+}
+
+/// The mode that is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The mode.
+    pub mode: Mode,
+    /// Which of the places the store is to be in.
+    pub place: usize,
+    /// What entering it need not try again.
+    pub known: Known,
+    /// Why nothing stronger, in short: the stronger mode and the step that failed.
+    pub weaker: Option<String>,
+}
+
+/// No mode can be had, or not the one that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// The mode that was asked for.
+    asked: Option<Mode>,
+    /// Why not.
+    why: Vec<(String, Lack)>,
+    /// Something that would do, but has to be asked for.
+    instead: Option<Mode>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.asked {
+            Some(mode) => write!(f, "the sandbox {} cannot be had here", mode.name())?,
+            None => write!(f, "no sandbox can be had here")?,
+        }
+        let mut told: Vec<String> = Vec::new();
+        for (name, lack) in &self.why {
+            let text = lack.to_string();
+            if !told.contains(&text) {
+                match self.asked {
+                    Some(_) => write!(f, ": {text}")?,
+                    None => write!(f, "; {name}: {text}")?,
+                }
+                told.push(text);
+            }
+        }
+        if let Some(mode) = self.instead {
+            write!(f, "; --sandbox {} would work", mode.name())?;
+        }
+        write!(f, "; `lapstrake doctor` tells more")
+    }
+}
+
+impl Findings {
+    /// What each mode comes to, strongest first, and at the end what this version does not have.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let mut all: Vec<Verdict> = Mode::ALL.map(|mode| self.verdict(mode)).into();
+        all.push(self.paths());
+        all
+    }
+
+    /// The strongest mode that works, or the one that is asked for.
+    ///
+    /// # Errors
+    /// When none works, or not the one.
+    pub fn choose(&self, asked: Option<Mode>) -> Result<Choice, Refusal> {
+        let automatic = |mode| mode != Mode::Chroot || CHROOT_IS_AUTOMATIC;
+        let mut refused = Vec::new();
+        let mut instead = None;
+        for mode in Mode::ALL {
+            if asked.is_some_and(|asked| asked != mode) {
+                continue;
+            }
+            let verdict = self.verdict(mode);
+            if verdict.works && asked.is_none() && !automatic(mode) {
+                instead = Some(mode);
+            } else if let Some(place) = verdict.place.filter(|_| verdict.works) {
+                return Ok(Choice {
+                    mode,
+                    place,
+                    known: self.known(mode),
+                    weaker: self.weaker(mode),
+                });
+            } else {
+                let first = verdict.lacks.into_iter().next();
+                refused.extend(first.map(|lack| (mode.name().to_owned(), lack)));
+            }
+        }
+        Err(Refusal {
+            asked,
+            why: refused,
+            instead,
+        })
+    }
+
+    /// What one mode comes to.
+    pub fn verdict(&self, mode: Mode) -> Verdict {
+        let (lacks, place) = match mode {
+            Mode::UsernsMany => self.mounts(&self.many, Facility::ManyIds),
+            Mode::UsernsOne => self.mounts(&self.one, Facility::OneId),
+            Mode::Chroot => self.chroot(),
+        };
+        let works = lacks.is_empty();
+        Verdict {
+            name: mode.name().to_owned(),
+            mode: Some(mode),
+            limits: if works { self.limits(mode) } else { Vec::new() },
+            works,
+            place,
+            lacks,
+        }
+    }
+
+    /// Which places could hold an overlay's upper directory if mounts were possible at all; empty also
+    /// when nothing could be mounted.
+    pub fn holds_overlay(&self, place: usize) -> bool {
+        let place = Some(place);
+        let works = |trials: &Trials| trials.works_in(Facility::Overlay, place);
+        works(&self.many) || works(&self.one)
+    }
+
+    /// Whether mounts are possible and only the places are unfit for an overlay.
+    pub fn lacks_place(&self) -> bool {
+        let mounts = |trials: &Trials| trials.works(Facility::Tmpfs);
+        let any = (0..self.places.len()).any(|place| self.holds_overlay(place));
+        !any && (mounts(&self.many) || mounts(&self.one))
+    }
+
+    /// The modes with a user namespace in which mounts are made.
+    fn mounts(&self, trials: &Trials, map: Facility) -> (Vec<Lack>, Option<usize>) {
+        let steps = [
+            Facility::UserNamespace,
+            map,
+            Facility::MountNamespace,
+            Facility::BindMount,
+            Facility::OuterProc,
+            Facility::HostNamespaces,
+            Facility::Tmpfs,
+        ];
+        let mut lacks: Vec<Lack> = steps
+            .into_iter()
+            .filter_map(|facility| self.lack(trials, facility, None))
+            .collect();
+        if trials.get(Facility::UserNamespace, None).is_none() {
+            // What a map needs was missing before the namespace was tried; the other map's was.
+            let tried = self.lack(&self.one, Facility::UserNamespace, None);
+            lacks.splice(0..0, tried);
+        }
+        if !trials.works(Facility::PivotRoot) {
+            lacks.extend(self.lack(trials, Facility::MoveRoot, None));
+        }
+        lacks.extend(self.lack(&self.outside, Facility::SeccompFilter, None));
+        let mut places = 0..self.places.len();
+        let place = places.find(|place| trials.works_in(Facility::Overlay, Some(*place)));
+        if place.is_none() {
+            lacks.extend(self.lack(trials, Facility::Overlay, Some(0)));
+        }
+        if lacks.is_empty() && place.is_none() {
+            let nowhere = Failed::said("try it", "there is no place to try it in");
+            lacks.push(self.explained(Facility::Overlay, nowhere));
+        }
+        (lacks, place)
+    }
+
+    fn chroot(&self) -> (Vec<Lack>, Option<usize>) {
+        let place = (!self.places.is_empty()).then_some(0);
+        let identity = [Facility::Chroot, Facility::SetIds];
+        let of = |trials: &Trials| -> Vec<Lack> {
+            let lacks = identity.into_iter();
+            lacks
+                .filter_map(|facility| self.lack(trials, facility, None))
+                .collect()
+        };
+        let mut lacks = of(&self.outside);
+        if !lacks.is_empty() && self.is_within() {
+            lacks.clear();
+        } else {
+            lacks.extend(self.lack(&self.outside, Facility::ChangeOwner, place));
+        }
+        lacks.extend(self.lack(&self.outside, Facility::SeccompNotification, None));
+        (lacks, place)
+    }
+
+    /// Whether what `chroot` mode does works in a user namespace with many ids.
+    fn is_within(&self) -> bool {
+        self.many.works(Facility::Chroot) && self.many.works(Facility::SetIds)
+    }
+
+    fn paths(&self) -> Verdict {
+        let mut lacks: Vec<Lack> = self
+            .lack(&self.outside, Facility::SeccompNotification, None)
+            .into_iter()
+            .collect();
+        lacks.push(Lack {
+            facility: None,
+            failed: Failed::said("use it", "it needs path supervision"),
+            advice: Advice {
+                cause: "this version does not have it".to_owned(),
+                cure: "use one of the other modes".to_owned(),
+            },
+        });
+        Verdict {
+            name: PATHS.to_owned(),
+            mode: None,
+            works: false,
+            place: None,
+            lacks,
+            limits: Vec::new(),
+        }
+    }
+
+    /// What works in a weaker way.
+    fn limits(&self, mode: Mode) -> Vec<Lack> {
+        let trials = match mode {
+            Mode::UsernsMany => &self.many,
+            Mode::UsernsOne => &self.one,
+            Mode::Chroot => return Vec::new(),
+        };
+        let mut facilities = vec![
+            (trials, Facility::FreshProc),
+            (trials, Facility::PivotRoot),
+            (trials, Facility::NetworkNamespace),
+        ];
+        if mode == Mode::UsernsOne {
+            facilities.push((&self.outside, Facility::SeccompNotification));
+        }
+        facilities
+            .into_iter()
+            .filter_map(|(trials, facility)| self.lack(trials, facility, None))
+            .collect()
+    }
+
+    fn lack(&self, trials: &Trials, facility: Facility, place: Option<usize>) -> Option<Lack> {
+        let failed = trials.get(facility, place)?.failed.clone()?;
+        let mut lack = self.explained(facility, failed);
+        if is_powerless(trials) {
+            // Ubuntu's AppArmor does that, whether or not its sysctl can be read.
+            let mut around = self.surroundings.clone();
+            around.apparmor_userns = Some(true);
+            lack.advice = diagnose::explain(facility, &lack.failed, &around);
+        }
+        Some(lack)
+    }
+
+    fn explained(&self, facility: Facility, failed: Failed) -> Lack {
+        Lack {
+            facility: Some(facility),
+            advice: diagnose::explain(facility, &failed, &self.surroundings),
+            failed,
+        }
+    }
+
+    fn known(&self, mode: Mode) -> Known {
+        let trials = match mode {
+            Mode::UsernsOne => &self.one,
+            _ => &self.many,
+        };
+        let notification = self.outside.get(Facility::SeccompNotification, None);
+        let real = self.outside.works(Facility::Chroot) && self.outside.works(Facility::SetIds);
+        Known {
+            unsupervised: notification
+                .and_then(|trial| trial.failed.as_ref())
+                .map(ToString::to_string),
+            fresh_proc: trials.works(Facility::FreshProc),
+            within: mode == Mode::Chroot && !real,
+        }
+    }
+
+    /// Why it is not the next stronger mode.
+    fn weaker(&self, mode: Mode) -> Option<String> {
+        let stronger = match mode {
+            Mode::UsernsMany => return None,
+            Mode::UsernsOne | Mode::Chroot => Mode::UsernsMany,
+        };
+        let lack = self.verdict(stronger).lacks.into_iter().next()?;
+        Some(format!("{}: {}", stronger.name(), lack.failed))
+    }
+}
+
+/// Whether a user namespace was entered in which nothing is allowed.
+fn is_powerless(trials: &Trials) -> bool {
+    let refused = |facility| {
+        trials
+            .get(facility, None)
+            .is_some_and(|t| t.failed.is_some())
+    };
+    refused(Facility::MountNamespace) && refused(Facility::Chroot)
+}
+
+#[cfg(test)]
+#[path = "verdict/tests.rs"]
+mod tests;

@@ -1,0 +1,299 @@
+//! Which sandbox this process takes and where its store is: found out by a probe, and remembered for as
+//! long as nothing that it depends on has changed.
+//!
+//! What is remembered is a file in the store, under the text of everything that bears on a probe's
+//! outcome; a remembered mode that then cannot be entered is forgotten and probed for again. Commands
+//! that need no sandbox settle the store's place in the same way, so all of them find the same store.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use runtime::probe::{Choice, Facility, Findings, Refusal, probe};
+use runtime::{EnterError, Entered, Mode};
+use serde::{Deserialize, Serialize};
+
+use super::values;
+use crate::store::{self, Candidate, StoreError};
+
+/// The variable that names a mode where no flag does.
+pub(super) const VARIABLE: &str = "LAPSTRAKE_SANDBOX";
+
+/// A file of more than this is not ours.
+const LONGEST: u64 = 1 << 20;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The store that was named, by flag or variable.
+    pub(super) root: Option<PathBuf>,
+    /// The mode that was named.
+    pub(super) mode: Option<Mode>,
+    /// The caller's user id.
+    pub(super) uid: u32,
+}
+
+/// What it came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Settled {
+    /// The store.
+    pub(super) root: PathBuf,
+    /// Why it is not at its usual place.
+    pub(super) moved: Option<String>,
+    choice: Choice,
+    /// It was not probed for now.
+    #[serde(skip)]
+    remembered: bool,
+}
+
+/// A probe and what follows from it.
+pub(super) struct Probed {
+    pub(super) findings: Findings,
+    /// The store if there is no mode.
+    pub(super) root: PathBuf,
+    pub(super) settled: Result<Settled, Refusal>,
+}
+
+/// The mode that the flag asks for, else the variable.
+///
+/// # Errors
+/// When the variable names none.
+pub(super) fn mode(flag: Option<values::Sandbox>) -> Result<Option<Mode>> {
+    if let Some(values::Sandbox(mode)) = flag {
+        return Ok(mode);
+    }
+    let text = values::variable(VARIABLE)?.filter(|text| !text.is_empty());
+    Ok(text
+        .map(|text| values::sandbox_of(VARIABLE, &text))
+        .transpose()?
+        .and_then(|values::Sandbox(mode)| mode))
+}
+
+impl Wanted {
+    /// What is remembered, else what a probe finds.
+    pub(super) fn settle(&self) -> Result<Result<Settled, (PathBuf, Refusal)>> {
+        if let Some(settled) = self.recall() {
+            return Ok(Ok(settled));
+        }
+        let probed = self.probe()?;
+        Ok(probed.settled.map_err(|refusal| (probed.root, refusal)))
+    }
+
+    /// Probes afresh, and remembers what was chosen.
+    pub(super) fn probe(&self) -> Result<Probed> {
+        let (mut places, usual) = self.usual()?;
+        let mut others: Vec<Candidate> = Vec::new();
+        let mut findings = look(&places)?;
+        if self.root.is_none() && (places.is_empty() || findings.lacks_place()) {
+            others = self.others(findings.surroundings.overlay_root, true);
+            let found = others.iter().map(|other| other.path.clone());
+            places.extend(found.filter(|path| Some(path) != usual.as_ref().ok()));
+            if places.len() > 1 || usual.is_err() {
+                findings = look(&places)?;
+            }
+        }
+        let chosen = findings.choose(self.mode);
+        let at = chosen.as_ref().map_or(0, |choice| choice.place);
+        let Some(root) = places.get(at).cloned() else {
+            return Err(usual.map_or_else(Into::into, |_| unreachable!("a place was found")));
+        };
+        for other in others {
+            if other.path != root {
+                other.give_back();
+            }
+        }
+        let moved = (at > 0 || usual.is_err()).then(|| why_moved(&usual, &findings));
+        let settled = chosen.map(|choice| Settled {
+            root: root.clone(),
+            moved,
+            choice,
+            remembered: false,
+        });
+        if let Ok(settled) = &settled {
+            self.remember(settled);
+        }
+        findings.places = places;
+        Ok(Probed {
+            findings,
+            root,
+            settled,
+        })
+    }
+
+    /// The place that was named or is taken by default; the error if there is none.
+    fn usual(&self) -> Result<(Vec<PathBuf>, Result<PathBuf, StoreError>)> {
+        let found = match &self.root {
+            Some(root) => {
+                store::make_root(root)?;
+                Ok(std::path::absolute(root).context("cannot find the working directory")?)
+            }
+            None => store::default_root(|name| std::env::var_os(name), self.uid),
+        };
+        Ok(match found {
+            Ok(root) => (vec![root.clone()], Ok(root)),
+            Err(error @ StoreError::NoRoot { .. }) => (Vec::new(), Err(error)),
+            Err(error) => return Err(error.into()),
+        })
+    }
+
+    fn others(&self, alone: bool, make: bool) -> Vec<Candidate> {
+        store::other_places(|name| std::env::var_os(name), self.uid, alone, make)
+    }
+
+    /// What was found out earlier in this very environment.
+    fn recall(&self) -> Option<Settled> {
+        let usual = match &self.root {
+            Some(root) => std::path::absolute(root).ok(),
+            None => store::default_root(|name| std::env::var_os(name), self.uid).ok(),
+        };
+        let recalled = usual.and_then(|root| recall(&self.memory(&root), &root));
+        if recalled.is_some() || self.root.is_some() {
+            return recalled;
+        }
+        let mut others = self.others(true, false).into_iter();
+        others.find_map(|other| recall(&self.memory(&other.path), &other.path))
+    }
+
+    fn memory(&self, root: &Path) -> PathBuf {
+        root.join(match self.mode {
+            Some(mode) => format!("sandbox-{}.json", mode.name()),
+            None => "sandbox.json".to_owned(),
+        })
+    }
+
+    /// A store that cannot be written to will tell so itself.
+    fn remember(&self, settled: &Settled) {
+        let Some(key) = runtime::environment_key(&settled.root) else {
+            return;
+        };
+        let memory = Memory {
+            key,
+            settled: settled.clone(),
+        };
+        drop(write(&self.memory(&settled.root), &memory));
+    }
+
+    /// Enters the mode that was settled on; one that was only remembered and fails is probed for again.
+    pub(super) fn enter(&self) -> Result<(Entered, Settled)> {
+        let refused = |(_, refusal)| anyhow::Error::from(NoSandbox(refusal));
+        let settled = self.settle()?.map_err(refused)?;
+        let error = match settled.enter() {
+            Ok(entered) => return Ok((entered, settled)),
+            Err(error) => error,
+        };
+        // Next time it is not trusted, whatever comes of this.
+        drop(fs::remove_file(self.memory(&settled.root)));
+        // From any other error there is no way back out of the namespace.
+        let is_outside = matches!(error, EnterError::Unshare { .. } | EnterError::Map { .. });
+        if !settled.remembered || !is_outside {
+            return Err(error.into());
+        }
+        let settled = self.settle()?.map_err(refused)?;
+        Ok((settled.enter()?, settled))
+    }
+}
+
+impl Settled {
+    /// The mode.
+    pub(super) fn mode(&self) -> Mode {
+        self.choice.mode
+    }
+
+    fn enter(&self) -> Result<Entered, EnterError> {
+        let mut entered = runtime::enter_knowing(self.choice.mode, &self.choice.known)?;
+        entered.note = format!("{}: {}", self.choice.mode.name(), entered.note);
+        if let Some(weaker) = &self.choice.weaker {
+            entered.note += &format!("; no {weaker} (see lapstrake doctor)");
+        }
+        Ok(entered)
+    }
+}
+
+/// No mode can be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoSandbox(Refusal);
+
+/// Nothing could be tried: no process can be started, no file be made, or `/proc` is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find out what this process may do{hint}: {0}", hint = hint())]
+pub(super) struct NoProbe(std::io::Error);
+
+fn hint() -> &'static str {
+    match std::fs::exists("/proc/self") {
+        Ok(true) => "",
+        Ok(false) | Err(_) => " (is /proc mounted?)",
+    }
+}
+
+/// Tries everything in scratch directories of the places.
+fn look(places: &[PathBuf]) -> Result<Findings> {
+    let scratch: Vec<PathBuf> = places.iter().map(|root| store::scratch_dir(root)).collect();
+    Ok(probe(&scratch).map_err(NoProbe)?)
+}
+
+/// In one line, why the store is not where it usually is.
+fn why_moved(usual: &Result<PathBuf, StoreError>, findings: &Findings) -> String {
+    let usual = match usual {
+        Ok(usual) => usual.display(),
+        Err(error) => return error.to_string(),
+    };
+    let trials = [&findings.many, &findings.one];
+    let mut failed = trials.into_iter().filter_map(|trials| {
+        let trial = trials.get(Facility::Overlay, Some(0))?;
+        trial.failed.as_ref()
+    });
+    match failed.next() {
+        Some(failed) => format!("{usual} will not do: {failed}"),
+        None => format!("{usual} will not do"),
+    }
+}
+
+/// What is kept of a probe.
+#[derive(Serialize, Deserialize)]
+struct Memory {
+    key: String,
+    settled: Settled,
+}
+
+fn recall(path: &Path, root: &Path) -> Option<Settled> {
+    let text = read(path).ok()?;
+    let Memory { key, mut settled } = serde_json::from_slice(&text).ok()?;
+    if settled.root != root || runtime::environment_key(root)? != key {
+        return None;
+    }
+    settled.remembered = true;
+    Some(settled)
+}
+
+/// A file that nobody but us can have written.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    let is_ours = metadata.uid() == nix::unistd::geteuid().as_raw();
+    if !metadata.is_file() || !is_ours || metadata.mode() & 0o022 != 0 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Under another name first, so that nobody reads half of it.
+fn write(path: &Path, memory: &Memory) -> io::Result<()> {
+    let text = serde_json::to_vec(memory)?;
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600);
+    let written = options
+        .open(&draft)
+        .and_then(|mut file| file.write_all(&text));
+    written
+        .and_then(|()| fs::rename(&draft, path))
+        .inspect_err(|_| drop(fs::remove_file(&draft)))
+}
