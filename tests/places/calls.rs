@@ -212,7 +212,7 @@ pub const ROWS: &[Row] = &[
     row(
         "setns_eperm",
         &["refuse=setns:EPERM"],
-        Fails(6, &["user namespace", "seccomp"]),
+        Fails(6, &["user namespace"]),
     ),
     row(
         "unshare_eperm",
