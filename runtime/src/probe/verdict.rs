@@ -9,7 +9,8 @@ use super::facility::{Facility, Failed, Trials};
 use crate::diagnose::{self, Advice};
 use crate::enter::{Known, Mode};
 
-/// Whether [`Mode::Chroot`] is taken where nothing stronger works, or only when it is asked for.
+/// Whether [`Mode::Chroot`] is taken where nothing stronger works, or only when it is asked for. What
+/// docs/doctor.md says under «Modes» depends on it.
 const CHROOT_IS_AUTOMATIC: bool = false;
 
 /// The name of what is to come for processes that may do nothing of this.
