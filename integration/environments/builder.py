@@ -57,11 +57,11 @@ def digest_of(layout):
 
 class Run(scenario.Run):
     """The checks of a scenario in a place. With `reference` (tag -> digest, layers) an image must be the same as
-    there, which then has been judged; without, it is judged here and becomes the reference."""
+    there, which then has been judged; without, it is judged here, `light`ly or by all peers, and becomes the reference."""
 
-    def __init__(self, report, name, spec, builder, registry, scratch, reference):
+    def __init__(self, report, name, spec, builder, registry, scratch, reference, light=False):
         super().__init__(report, name, spec, builder, registry, scratch)
-        self.reference, self.images = reference, {}
+        self.reference, self.light, self.images = reference, light, {}
         self.seconds, self.computing, self.mode = 0.0, 0.0, None
 
     def build(self, image):
@@ -83,7 +83,7 @@ class Run(scenario.Run):
     def judged(self, image):
         """An image that the reference is, byte for byte, has been judged; others are looked into."""
         if self.reference is None:
-            super().judged(image)
+            super().judged({**image, "peers": False} if self.light else image)
         elif image["tag"] in table.UNLIKE or image["tag"] not in self.reference:
             super().judged({**image, "peers": False})
         else:

@@ -1,5 +1,6 @@
-//! [`Attached`]: an overlay that hangs in a directory of the builder's mount namespace.
+//! [`Attached`]: a root file system out of which parts can be mounted.
 //!
+//! An overlay hangs in a directory of the builder's mount namespace for that.
 //! A part of a mount can be bound elsewhere only while the mount belongs to the namespace of who
 //! asks; before Linux 6.15 that rules out a detached one. So whoever wants to bind a directory or
 //! file out of an overlay hangs it up first. The mount goes when the value is dropped; what was
@@ -14,10 +15,23 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
 use crate::mount::attach;
+use crate::roots::View;
+use crate::tree::Changing;
 
-/// An overlay in a directory of the host, for sources of [`crate::Mount::Bind`].
+/// A root file system for sources of [`crate::Mount::Bind`].
 #[derive(Debug)]
-pub struct Attached {
+pub struct Attached(Held);
+
+#[derive(Debug)]
+enum Held {
+    Overlay(Hung),
+    Changing(Box<Changing>),
+    Read(View),
+}
+
+/// An overlay in a directory of the host.
+#[derive(Debug)]
+struct Hung {
     root: OwnedFd,
     point: PathBuf,
 }
@@ -32,19 +46,31 @@ impl Attached {
             attach(mount.as_fd(), dir.as_fd())
         };
         hang().map_err(Error::io("mount an overlay on", point))?;
-        Ok(Self {
-            root,
-            point: point.to_owned(),
-        })
+        let point = point.to_owned();
+        Ok(Self(Held::Overlay(Hung { root, point })))
+    }
+
+    /// A tree, which is thrown away afterwards.
+    pub(crate) fn changing(tree: Changing) -> Self {
+        Self(Held::Changing(Box::new(tree)))
+    }
+
+    /// Files that are only read.
+    pub(crate) fn read(view: View) -> Self {
+        Self(Held::Read(view))
     }
 
     /// The merged tree, a directory open for reading; what is opened beneath it can be bound.
     pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+        match &self.0 {
+            Held::Overlay(hung) => hung.root.as_fd(),
+            Held::Changing(tree) => tree.root().root(),
+            Held::Read(view) => view.root(),
+        }
     }
 }
 
-impl Drop for Attached {
+impl Drop for Hung {
     fn drop(&mut self) {
         // If it stays, it goes with the namespace, when this process ends.
         let gone = umount2(&self.point, MntFlags::MNT_DETACH);

@@ -58,6 +58,12 @@ impl Capabilities {
         Self(self.0 & !capability.bitmask())
     }
 
+    /// What is in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The kernel's bit mask.
     pub fn mask(self) -> u64 {
         self.0
@@ -69,6 +75,13 @@ impl Capabilities {
             .filter(|c| self.0 & c.bitmask() != 0)
             .collect()
     }
+}
+
+/// What this process may have.
+pub(crate) fn permitted() -> Result<Capabilities, caps::errors::CapsError> {
+    let ours = caps::read(None, CapSet::Permitted)?;
+    let none = Capabilities::none();
+    Ok(ours.into_iter().fold(none, Capabilities::with))
 }
 
 /// Drops every capability outside `keep` from the bounding set, for good, those included that are

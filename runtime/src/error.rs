@@ -52,6 +52,16 @@ pub enum Error {
     /// A resource limit has an unknown name.
     #[error("unknown resource limit {0:?}")]
     UnknownLimit(String),
+    /// Something that only namespaces and mounts can do.
+    #[error(
+        "{what} needs namespaces, and this process runs steps without any (sandbox chroot): {advice}"
+    )]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
     /// A process could not be started at all.
     #[error("cannot start a process in new namespaces: {source}: {advice}")]
     Clone {

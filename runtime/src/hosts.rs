@@ -4,22 +4,19 @@ use std::fmt::Write as _;
 use std::{fs, io};
 
 use crate::error::Error;
-use crate::spec::{Network, RunSpec};
-use crate::wire::{MountJob, MountKind};
+use crate::spec::{Mount, Network, RunSpec};
 
 /// Where systemd-resolved lists the servers that its stub asks.
 const UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Both files, as mounts.
-pub fn mounts(spec: &RunSpec) -> Result<Vec<MountJob>, Error> {
-    let file = |target: &str, content: String| MountJob {
+pub fn mounts(spec: &RunSpec) -> Result<Vec<Mount>, Error> {
+    let file = |target: &str, content: String| Mount::Content {
+        content: content.into_bytes(),
         target: target.into(),
-        kind: MountKind::Content {
-            content: content.into_bytes(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-        },
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
     };
     Ok(vec![
         file("/etc/hosts", hosts(spec)),

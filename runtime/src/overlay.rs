@@ -17,51 +17,30 @@ use crate::attached::Attached;
 use crate::attributes;
 use crate::error::Error;
 use crate::mount::{Filesystem, clone_tree, errno};
-use crate::points::{MountPoints, Points};
-use crate::spec::RunSpec;
-use crate::stubs;
+use crate::points::Points;
 
-/// A root file system that can be written.
+/// An overlay mount.
 ///
-/// Directories below `dir`: `upper` (what changed, in overlayfs form), `work` (the kernel's own),
-/// `empty` and `stubs` (lowers of our making; a step's mount points may lie elsewhere). All of them belong to this value until
-/// [`Workspace::finish`].
+/// Directories below `dir` of one that can be written: `upper` (what changed, in overlayfs form), `work`
+/// (the kernel's own), `empty` and `stubs` (lowers of our making; a step's mount points may lie
+/// elsewhere).
 #[derive(Debug)]
-pub struct Workspace {
-    mount: OwnedFd,
+pub struct Overlay {
     root: OwnedFd,
+    // Holds the mount; goes after everything in it.
+    mount: OwnedFd,
     dir: PathBuf,
     points: Option<Points>,
 }
 
-impl Workspace {
-    /// Mounts `lowers` (topmost first, directories in overlayfs form) with a fresh upper in `dir`, an
-    /// empty directory on a file system that can hold one.
-    pub fn overlay(lowers: &[PathBuf], dir: &Path) -> Result<Self, Error> {
-        Self::mount(None, lowers, dir)
-    }
-
-    /// Like [`Self::overlay`], with everything that `spec` mounts on already there.
-    ///
-    /// Mount points that the lowers lack come from a synthetic lower on top of them, so they are
-    /// never in the upper directory. [`crate::spawn`] wants a workspace made by this function or by
-    /// [`Self::for_step`].
-    pub fn for_run(lowers: &[PathBuf], dir: &Path, spec: &RunSpec) -> Result<Self, Error> {
-        Self::for_step(lowers, dir, spec, &MountPoints::new(dir.join("stubs")))
-    }
-
-    /// The same as one of many: `points` remembers what the layers lack.
-    pub fn for_step(
+impl Overlay {
+    /// Mounts `lowers` (topmost first, directories in overlayfs form), below `points` if given, with
+    /// a fresh upper in `dir`, an empty directory on a file system that can hold one.
+    pub fn writable(
+        points: Option<PathBuf>,
         lowers: &[PathBuf],
         dir: &Path,
-        spec: &RunSpec,
-        points: &MountPoints,
     ) -> Result<Self, Error> {
-        let layer = points.layer(lowers, dir, stubs::targets(spec)?)?;
-        Self::mount(layer, lowers, dir)
-    }
-
-    fn mount(points: Option<PathBuf>, lowers: &[PathBuf], dir: &Path) -> Result<Self, Error> {
         let upper = make_dir(dir, "upper")?;
         let work = make_dir(dir, "work")?;
         let bottom = if lowers.is_empty() {
@@ -96,22 +75,45 @@ impl Workspace {
         })
     }
 
+    /// Mounts `lowers` (topmost first); none is an empty directory. `scratch` is a directory in which
+    /// an empty one may be made.
+    pub fn readonly(lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
+        // An overlay without an upper has at least two lowers; an empty one changes nothing.
+        let mut all = lowers.to_vec();
+        while all.len() < 2 {
+            all.push(empty_dir(scratch, all.len() - lowers.len())?);
+        }
+        let mount = Layers::open(&all, None)?.mount(scratch)?;
+        Ok(Self {
+            root: open_root(&mount, scratch)?,
+            mount,
+            dir: scratch.to_owned(),
+            points: None,
+        })
+    }
+
     /// The merged tree, a directory open for reading.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
-    /// Hangs it into the directory `mounted` of `dir`, to bind parts of it. What is written there goes
-    /// to the upper directory all the same, of which nobody is told.
+    pub fn mount(&self) -> &OwnedFd {
+        &self.mount
+    }
+
+    /// Hangs it into the directory `mounted` of its own, to bind parts of it. What is written there
+    /// goes to the upper directory all the same, of which nobody is told.
     pub fn attach(self) -> Result<Attached, Error> {
         Attached::new(&self.mount, self.root, &self.dir.join("mounted"))
     }
 
-    pub(crate) fn mount_fd(&self) -> &OwnedFd {
-        &self.mount
+    /// Hangs it into `point`, a directory to be made, to bind parts of it.
+    pub fn attach_to(&self, point: &Path) -> Result<Attached, Error> {
+        let root = self.root.try_clone().map_err(Error::io("open", point))?;
+        Attached::new(&self.mount, root, point)
     }
 
-    /// Unmounts and returns the upper directory.
+    /// Unmounts one that can be written and returns the upper directory.
     pub fn finish(self) -> Result<PathBuf, Error> {
         let Self {
             mount,
@@ -153,41 +155,6 @@ fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
         _ => Ok(()),
-    }
-}
-
-/// A merged tree that can only be read.
-#[derive(Debug)]
-pub struct View {
-    root: OwnedFd,
-    // Holds the mount; goes after everything in it.
-    mount: OwnedFd,
-}
-
-impl View {
-    /// Mounts `lowers` (topmost first); none is an empty directory. `scratch` is a directory in which
-    /// an empty one may be made.
-    pub fn overlay(lowers: &[PathBuf], scratch: &Path) -> Result<Self, Error> {
-        // An overlay without an upper has at least two lowers; an empty one changes nothing.
-        let mut all = lowers.to_vec();
-        while all.len() < 2 {
-            all.push(empty_dir(scratch, all.len() - lowers.len())?);
-        }
-        let mount = Layers::open(&all, None)?.mount(scratch)?;
-        Ok(Self {
-            root: open_root(&mount, scratch)?,
-            mount,
-        })
-    }
-
-    /// Hangs it into `point`, a directory to be made, to bind parts of it.
-    pub fn attach(self, point: &Path) -> Result<Attached, Error> {
-        Attached::new(&self.mount, self.root, point)
-    }
-
-    /// The merged tree, a directory open for reading.
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
     }
 }
 
@@ -317,7 +284,7 @@ fn make_dir(dir: &Path, name: &str) -> Result<PathBuf, Error> {
 }
 
 /// The `number`th empty directory, with the mode that a root directory has by default.
-fn empty_dir(dir: &Path, number: usize) -> Result<PathBuf, Error> {
+pub fn empty_dir(dir: &Path, number: usize) -> Result<PathBuf, Error> {
     let path = dir.join("empty").join(number.to_string());
     fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
     rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))

@@ -8,11 +8,11 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use seccomp::supervise::{self, Credentials, OWNERS, Owners, Supervisor};
+use seccomp::supervise::{self, Configuration, OWNERS, Supervisor};
 use seccomp::{Action, Profile};
 
 use crate::sys;
@@ -110,19 +110,11 @@ pub(crate) fn submit(filter: &[libc::sock_filter], socket: &UnixStream) -> io::R
 pub(crate) struct Watch(Option<JoinHandle<io::Result<Option<Supervisor>>>>);
 
 impl Watch {
-    /// Waits in the background for the listener, and then answers. `confined`: processes cannot change
-    /// their root directory but by `chroot`.
-    pub fn begin(
-        socket: UnixStream,
-        first: Credentials,
-        owners: Arc<Owners>,
-        confined: bool,
-    ) -> io::Result<Self> {
+    /// Waits in the background for the listener, and then answers.
+    pub fn begin(socket: UnixStream, configuration: Configuration) -> io::Result<Self> {
         let thread = std::thread::Builder::new().name("supervision".to_owned());
         let handle = thread.spawn(move || match receive(&socket)? {
-            Some(listener) => {
-                Supervisor::start(listener, OWNERS, first, owners, confined).map(Some)
-            }
+            Some(listener) => Supervisor::start(listener, configuration).map(Some),
             None => Ok(None),
         })?;
         Ok(Self(Some(handle)))

@@ -24,7 +24,7 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::inroot;
-use crate::overlay::View;
+use crate::overlay::Overlay;
 use crate::stubs::{self, Target};
 
 /// More stacks than this are not remembered at once.
@@ -82,7 +82,7 @@ impl MountPoints {
                 stubs::build(root.as_fd(), &targets, &dir)?
             }
             _ => {
-                let view = View::overlay(lowers, scratch)?;
+                let view = Overlay::readonly(lowers, scratch)?;
                 stubs::build(view.root(), &targets, &dir)?
             }
         };

@@ -7,7 +7,6 @@
 use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io::{self, Seek};
-use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,17 +15,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::process::{WaitId, WaitIdOptions};
-use seccomp::supervise::{Credentials, Owners};
+use seccomp::supervise::{Configuration, Credentials, Owners};
 
-use crate::error::{Error, Exit};
+use crate::child::Child;
+use crate::chroot::InTree;
+use crate::error::Error;
 use crate::idmap::IdMap;
 use crate::mount::{clone_tree, set_readonly};
-use crate::overlay::Workspace;
 use crate::owners::Watch;
+use crate::roots::Workspace;
 use crate::spec::{BindSource, Mount, Network, RunSpec, Stdin, limit_number};
 use crate::wire::{self, Failure, Job, MountJob, MountKind, Report};
-use crate::{filter, hosts, sys};
+use crate::{chroot, filter, hosts, sys};
 
 /// The name under which our program finds that it is to be an init process.
 pub(crate) const INIT_NAME: &str = "lapstrake-init";
@@ -46,37 +46,6 @@ pub(crate) fn assume_no_fresh_proc() {
     PROC_REFUSED.store(true, Ordering::Relaxed);
 }
 
-/// A running sandbox. Dropping it without [`Child::wait`] kills it.
-#[derive(Debug)]
-pub struct Child {
-    handle: KillHandle,
-    ended: bool,
-    watch: Option<Watch>,
-}
-
-/// Kills a sandbox from any thread, also after it ended.
-#[derive(Debug, Clone)]
-pub struct KillHandle {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    pidfd: OwnedFd,
-    control: UnixStream,
-}
-
-impl KillHandle {
-    /// Ends every process of the sandbox. Returns at once; [`Child::wait`] sees `Signal(9)`.
-    pub fn kill(&self) {
-        // Init takes the end of its lifeline for the order to kill everything, with or without a
-        // PID namespace. A socket that is down already means that it is over.
-        if let Err(error) = self.shared.control.shutdown(Shutdown::Write) {
-            debug_assert_eq!(error.kind(), io::ErrorKind::NotConnected);
-        }
-    }
-}
-
 /// Starts `spec` in `workspace`, which was made by [`Workspace::for_run`] for it.
 ///
 /// Returns when the program has been executed. A workspace's mount moves into the sandbox, so a
@@ -87,7 +56,13 @@ pub fn spawn(
     stdout: OwnedFd,
     stderr: OwnedFd,
 ) -> Result<Child, Error> {
-    let prepared = Prepared::new(workspace, spec, stdout, stderr)?;
+    if let Some(tree) = workspace.tree() {
+        return chroot::spawn(tree, spec, stdout, stderr);
+    }
+    let Some(root) = workspace.mount_fd() else {
+        return Err(Error::Init("there is no root file system".to_owned()));
+    };
+    let prepared = Prepared::new(root.as_fd(), spec, stdout, stderr, None)?;
     if !PROC_REFUSED.load(Ordering::Relaxed) {
         match prepared.start(true)? {
             Start::Running(child) => return Ok(child),
@@ -100,69 +75,25 @@ pub fn spawn(
     }
 }
 
-impl Child {
-    /// A handle to kill it with.
-    pub fn kill_handle(&self) -> KillHandle {
-        self.handle.clone()
-    }
-
-    /// The process id of its init, as this process sees it, while it lives: all its processes are
-    /// below that one.
-    pub fn pid(&self) -> Option<u32> {
-        let fd = self.handle.shared.pidfd.as_raw_fd();
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-        pid.trim().parse().ok()
-    }
-
-    /// Ends every process of the sandbox.
-    pub fn kill(&self) {
-        self.handle.kill();
-    }
-
-    /// Waits until the program has ended and no process of the sandbox is left.
-    pub fn wait(mut self) -> Result<Exit, Error> {
-        let mut control = &self.handle.shared.control;
-        let report = wire::receive::<Report>(&mut control);
-        let exit = self.reap()?;
-        if let Some(watch) = self.watch.take() {
-            watch.end().map_err(init_error("supervise it"))?;
-        }
-        match report {
-            Ok(Some(Report::Ended(exit))) => Ok(exit),
-            // Killed from outside: there was nobody left to tell us.
-            Ok(None) => exit.ok_or_else(|| Error::Init("it broke off".to_owned())),
-            Ok(Some(other)) => Err(Error::Init(format!("it said {other:?} out of turn"))),
-            Err(error) => Err(Error::Init(format!("cannot read its report: {error}"))),
-        }
-    }
-
-    /// Takes the init process off the process table; its signal, if one ended it.
-    fn reap(&mut self) -> Result<Option<Exit>, Error> {
-        self.ended = true;
-        let fd = self.handle.shared.pidfd.as_fd();
-        loop {
-            match rustix::process::waitid(WaitId::PidFd(fd), WaitIdOptions::EXITED) {
-                Ok(status) => {
-                    return Ok(status
-                        .and_then(|s| s.terminating_signal())
-                        .map(Exit::Signal));
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(Error::Init(format!("cannot wait for it: {error}"))),
-            }
-        }
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.kill();
-            // Nobody asked how it ended.
-            drop(self.reap());
-            drop(self.watch.take().map(Watch::end));
-        }
+/// Starts `spec` in the directory `tree` without any namespace or mount: the process changes its root
+/// directory, with real ids, and a supervisor shows it `/proc`, `/sys` and what is missing of `/dev`.
+///
+/// `tree` has the directories `proc`, `sys` and `dev`, which belong to the sandbox while it runs, and
+/// everything that `spec` wants mounted.
+///
+/// # Errors
+/// [`Error::Unsupported`] for what needs namespaces.
+pub fn spawn_in(
+    tree: BorrowedFd<'_>,
+    spec: RunSpec,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> Result<Child, Error> {
+    let own = InTree::of(tree, &spec)?;
+    let prepared = Prepared::new(tree, spec, stdout, stderr, Some(own))?;
+    match prepared.start(false)? {
+        Start::Running(child) => Ok(child),
+        Start::ProcRefused => Err(Error::Init("it asked for another /proc".to_owned())),
     }
 }
 
@@ -178,17 +109,19 @@ struct Prepared {
     stdout: OwnedFd,
     stderr: OwnedFd,
     mounts: Vec<OwnedFd>,
-    root: RawFd,
+    root: OwnedFd,
     /// Who the program begins as, and where owners are kept.
     supervised: Option<(Credentials, Arc<Owners>)>,
+    in_tree: Option<InTree>,
 }
 
 impl Prepared {
     fn new(
-        workspace: &Workspace,
+        root: BorrowedFd<'_>,
         spec: RunSpec,
         stdout: OwnedFd,
         stderr: OwnedFd,
+        in_tree: Option<InTree>,
     ) -> Result<Self, Error> {
         let ids = IdMap::current().map_err(Error::io("read", Path::new("/proc/self/uid_map")))?;
         let supervised = spec.owners.clone().map(|owners| {
@@ -200,10 +133,19 @@ impl Prepared {
             Some(_) => None,
             None => usable_groups(&spec, &ids)?,
         };
-        let root = workspace.mount_fd().as_raw_fd();
+        let root = root
+            .try_clone_to_owned()
+            .map_err(init_error("hold the root file system"))?;
         let mut mounts = Vec::new();
-        let mut jobs = hosts::mounts(&spec)?;
-        jobs.retain(|job| !spec.covers(Path::new(&job.target)));
+        let mut jobs = match in_tree {
+            Some(_) => Vec::new(),
+            None => {
+                let mut names = hosts::mounts(&spec)?;
+                names.retain(|mount| !spec.covers(mount.target()));
+                let jobs = names.into_iter().map(|mount| mount_job(mount, &mut mounts));
+                jobs.collect::<Result<_, _>>()?
+            }
+        };
         let limits = limits(&spec)?;
         let covered: Vec<bool> = (0..spec.mounts.len())
             .map(|at| spec.is_covered(at))
@@ -221,6 +163,13 @@ impl Prepared {
             Stdin::Fd(fd) => (Some(fd), true),
             Stdin::Inherit => (None, false),
         };
+        let capabilities = in_tree
+            .as_ref()
+            .map_or(spec.capabilities, |t| t.capabilities);
+        let filter = match &in_tree {
+            Some(tree) => filter::in_tree(capabilities, tree.fence, is_supervised)?,
+            None => filter::compiled(spec.seccomp.then_some(capabilities), is_supervised)?,
+        };
         let job = Job {
             argv: spec.argv,
             env: spec.env,
@@ -234,13 +183,14 @@ impl Prepared {
             new_session,
             limits,
             shm_size: spec.shm_size.unwrap_or(SHM_SIZE),
-            capabilities: spec.capabilities,
+            capabilities,
             seccomp: spec.seccomp,
             supervised: None,
-            filter: filter::compiled(spec.seccomp.then_some(spec.capabilities), is_supervised)?,
+            filter,
+            in_tree: in_tree.as_ref().map(|tree| tree.fence),
             masked: spec.masked,
             tty_group: ids.holds_gid(5),
-            root,
+            root: root.as_raw_fd(),
             mounts: jobs,
         };
         Ok(Self {
@@ -251,16 +201,17 @@ impl Prepared {
             mounts,
             root,
             supervised,
+            in_tree,
         })
     }
 
     fn start(&self, own_pids: bool) -> Result<Start, Error> {
         let (control, theirs) = UnixStream::pair().map_err(init_error("make a socket"))?;
         let mut keep: Vec<RawFd> = self.mounts.iter().map(AsRawFd::as_raw_fd).collect();
-        keep.extend([self.root, theirs.as_raw_fd()]);
-        let listening = match self.supervised {
-            Some(_) => Some(UnixStream::pair().map_err(init_error("make a socket"))?),
-            None => None,
+        keep.extend([self.root.as_raw_fd(), theirs.as_raw_fd()]);
+        let listening = match self.supervised.is_some() || self.in_tree.is_some() {
+            true => Some(UnixStream::pair().map_err(init_error("make a socket"))?),
+            false => None,
         };
         let listener = listening.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
         keep.extend(listener);
@@ -277,27 +228,42 @@ impl Prepared {
             stdio: [stdin, self.stdout.as_fd(), self.stderr.as_fd()],
             keep: &keep,
         };
-        let (_, pidfd) =
+        let (pid, pidfd) =
             sys::spawn_init(self.namespaces(own_pids), &image).map_err(|source| Error::Clone {
                 advice: clone_advice(&source),
                 source,
             })?;
         drop(theirs);
-        let shared = Arc::new(Shared { pidfd, control });
-        let mut child = Child {
-            handle: KillHandle { shared },
-            ended: false,
-            watch: None,
-        };
-        if let (Some((ours, theirs)), Some((first, owners))) = (listening, &self.supervised) {
+        let mut child = Child::new(pidfd, control);
+        if let Some((ours, theirs)) = listening {
             drop(theirs);
-            let watch = Watch::begin(ours, first.clone(), Arc::clone(owners), self.job.seccomp);
+            let watch = Watch::begin(ours, self.supervision(pid)?);
             child.watch = Some(watch.map_err(init_error("start a thread to supervise it"))?);
         }
         self.converse(child, own_pids, listener)
     }
 
+    /// What a supervisor has to answer; `init` is the process that everything descends from.
+    fn supervision(&self, init: libc::pid_t) -> Result<Configuration, Error> {
+        let mut configuration = match &self.supervised {
+            Some((first, owners)) => {
+                Configuration::owners(first.clone(), Arc::clone(owners), self.job.seccomp)
+            }
+            None => Configuration::default(),
+        };
+        if let Some(tree) = &self.in_tree {
+            let root = self.root.try_clone().map_err(init_error("hold the tree"))?;
+            let served = tree.served(root, init);
+            let served = served.map_err(init_error("show it /proc"))?;
+            configuration.serve(served);
+        }
+        Ok(configuration)
+    }
+
     fn namespaces(&self, own_pids: bool) -> libc::c_int {
+        if self.in_tree.is_some() {
+            return 0;
+        }
         let mut flags =
             libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
         if own_pids {
@@ -316,7 +282,7 @@ impl Prepared {
         own_pids: bool,
         listener: Option<RawFd>,
     ) -> Result<Start, Error> {
-        let mut control = &child.handle.shared.control;
+        let mut control = child.control();
         let mut job =
             serde_json::to_value(&self.job).map_err(|e| init_error("write the job")(e.into()))?;
         job["own_pids"] = own_pids.into();
@@ -431,7 +397,7 @@ fn mount_job(mount: Mount, fds: &mut Vec<OwnedFd>) -> Result<MountJob, Error> {
         } => {
             let (source, path) = match source {
                 BindSource::Fd(fd) => (fd, target.clone().into()),
-                BindSource::Path(path) => (open_path(&path)?, path),
+                BindSource::Path(path) | BindSource::Owned(path) => (open_path(&path)?, path),
             };
             let mount = clone_tree(source.as_fd(), "", true).map_err(Error::io("bind", &path))?;
             if readonly {

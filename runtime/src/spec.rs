@@ -181,6 +181,10 @@ pub enum BindSource {
     Path(PathBuf),
     /// An open file or directory (`O_PATH` will do), safe from being exchanged meanwhile.
     Fd(OwnedFd),
+    /// A directory that is the caller's own, on the file system of the workspace. Where nothing can
+    /// be mounted, what is written to any other source is lost; this one goes into the tree itself
+    /// and comes back.
+    Owned(PathBuf),
 }
 
 /// Whether [`Ulimit::name`] may be `name`.

@@ -90,7 +90,7 @@ fn is_directory(mount: &Mount) -> Result<bool, Error> {
         Mount::Tmpfs { .. } => Ok(true),
         Mount::Content { .. } => Ok(false),
         Mount::Bind {
-            source: BindSource::Path(path),
+            source: BindSource::Path(path) | BindSource::Owned(path),
             ..
         } => Ok(fs::metadata(path)
             .map_err(Error::io("mount", path))?

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, mkdirat, renameat, unlinkat};
 
 use crate::error::Error;
-use crate::overlay::Workspace;
+use crate::roots::Workspace;
 
 /// Tries it in `dir`, an empty directory, which it leaves full of its remains.
 ///

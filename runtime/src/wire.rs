@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Capabilities;
 use crate::error::{ExecError, Exit};
+use crate::fence::Fence;
 
 /// Larger frames are a fault.
 const MAX_FRAME: usize = 64 << 20;
@@ -46,7 +47,9 @@ pub struct Job {
     pub masked: bool,
     /// Whether group 5 (`tty`, for terminals) exists here.
     pub tty_group: bool,
-    /// The detached mount that becomes `/`.
+    /// The root is a directory to change to, without namespaces and mounts.
+    pub in_tree: Option<Fence>,
+    /// The detached mount, or the directory, that becomes `/`.
     pub root: RawFd,
     pub mounts: Vec<MountJob>,
 }

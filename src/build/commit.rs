@@ -1,23 +1,22 @@
 //! From what a step wrote to a layer of the store.
 
-use std::path::Path;
-
 use anyhow::Result;
-use runtime::Owners;
+use runtime::{Diff, Owners};
 
 use super::LazyLayer;
 use super::image::{BuiltLayer, Origin};
 use super::stage::{CREATED, Stage, now};
-use crate::layer::{Attributes, Inherit, Layer, LayerStack, seal};
+use crate::layer::{Attributes, Ids, Inherit, Layer, LayerStack, Mark, seal};
+use crate::rootfs::RootPath;
 use crate::store::{LayerMeta, Staging};
 
 impl Stage<'_> {
-    /// Publishes what a step wrote into `upper`, a directory of `staging`, as a layer over `below`.
+    /// Publishes `upper`, what a step wrote into a directory of `staging`, as a layer over `below`.
     pub(super) fn commit_over(
         &self,
         below: &LayerStack,
         staging: Staging,
-        upper: &Path,
+        upper: &Diff,
         recorded: Attributes,
     ) -> Result<BuiltLayer> {
         self.commit_run(below, staging, upper, recorded, None)
@@ -28,16 +27,18 @@ impl Stage<'_> {
         &self,
         below: &LayerStack,
         staging: Staging,
-        upper: &Path,
-        recorded: Attributes,
+        upper: &Diff,
+        mut recorded: Attributes,
         owners: Option<&Owners>,
     ) -> Result<BuiltLayer> {
         let inherit = match owners {
             Some(owners) => Inherit::Supervised(owners),
-            None if self.shared.env.ids.is_single() => Inherit::Copies,
-            None => Inherit::Nothing,
+            None => Inherit::Copies,
         };
-        seal(staging.path(), upper, below, recorded, inherit)?;
+        if !self.shared.env.ids.holds_marks() {
+            mark(&mut recorded, upper);
+        }
+        seal(staging.path(), &upper.dir, below, recorded, inherit)?;
         let created = now();
         let meta = LayerMeta {
             id: self.store().new_layer_id()?,
@@ -53,5 +54,19 @@ impl Stage<'_> {
                 until: None,
             },
         })
+    }
+}
+
+/// Has the table tell what the step has deleted: nothing on the disk does.
+fn mark(recorded: &mut Attributes, upper: &Diff) {
+    let marks = recorded.marks_mut_or_new();
+    let lists = [
+        (&upper.deleted, Mark::Deleted),
+        (&upper.opaque, Mark::Opaque),
+    ];
+    for (paths, mark) in lists {
+        for path in paths {
+            marks.set(RootPath::new(path), mark);
+        }
     }
 }

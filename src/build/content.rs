@@ -11,7 +11,7 @@ use super::image::{BuiltAnswer, BuiltLayer};
 use super::stage::Stage;
 use crate::cache::KeyBuilder;
 use crate::image::Digest;
-use crate::rootfs::{UserError, resolve_chown};
+use crate::rootfs::{RootDir, UserError, resolve_chown};
 use crate::store::{ExportRecord, StepRecord, Store, StoreError};
 
 /// The digest that `compute` gives for a selection from `layers`, which `describe` tells from every
@@ -36,7 +36,8 @@ pub(super) fn owner(stage: &Stage<'_>, owner: &str) -> Result<(u32, u32)> {
     }
     let compute = || {
         let staging = stage.store().staging()?;
-        let (uid, gid) = resolve_chown(Some(&stage.view(&staging)?), owner)?;
+        let owner = |root: &RootDir| Ok(resolve_chown(Some(root), owner)?);
+        let (uid, gid) = stage.view(&staging, owner)?;
         Ok(Owner(uid, gid))
     };
     let describe = |key: &mut KeyBuilder| _ = key.field("owner", owner);

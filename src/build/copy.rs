@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
-use runtime::{View, Workspace};
+use runtime::{Diff, View};
 
 use super::image::BuiltLayer;
 use super::stage::Stage;
@@ -138,7 +138,8 @@ pub(super) struct Tree {
 struct Mounted {
     root: RootDir,
     stack: LayerStack,
-    // Where it was mounted; goes last.
+    // Keeps what is beneath the root; where that was mounted goes last.
+    _view: View,
     _staging: Staging,
 }
 
@@ -206,11 +207,16 @@ impl Tree {
         }
         let stack = self.stack(stage)?;
         let staging = stage.store().staging()?;
-        let view = View::overlay(&stack.lowers(), staging.path())?;
+        let view = stage
+            .shared
+            .env
+            .roots
+            .view(&stack.lowers(), staging.path())?;
         let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
         Ok(self.mounted.get_or_init(|| Mounted {
             root,
             stack,
+            _view: view,
             _staging: staging,
         }))
     }
@@ -293,11 +299,13 @@ pub(super) fn into_layer(
         let mut target = Target::new(RootDir::open(&upper)?, stage.shared.env.ids);
         write(&mut target)?;
         let recorded = target.into_attributes();
+        let upper = Diff::from(upper);
         return stage.commit_over(&LayerStack::default(), staging, &upper, recorded);
     }
     let stack = stage.stack()?;
     let _permit = stage.permit()?;
-    let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
+    let roots = stage.shared.env.roots;
+    let workspace = roots.workspace(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let recorded: Attributes = {
         let lower = |path: &RootPath| stack.attr(path).map_err(io::Error::other);

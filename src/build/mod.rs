@@ -73,6 +73,7 @@ use anyhow::Result;
 
 use crate::context::Context;
 use crate::image::Platform;
+use crate::layer::Disk;
 use crate::progress::Progress;
 use crate::remote_cache::CacheSources;
 use crate::store::Store;
@@ -90,8 +91,10 @@ pub struct Environment<'a> {
     pub cache: &'a CacheSources<'a>,
     /// How ADD reaches the network.
     pub fetching: &'a Fetching<'a>,
-    /// Which ids the disk can hold.
-    pub ids: &'a runtime::IdMap,
+    /// What the disk under layers can hold.
+    pub ids: &'a Disk,
+    /// How root file systems are put together.
+    pub roots: &'a runtime::Roots,
     /// Where COPY and ADD read.
     pub context: &'a Context,
     /// The named contexts that are files, by the numbers the plan has for them.

@@ -71,7 +71,8 @@ fn execute(
     let staging = stage.store().staging()?;
     let stack = stage.stack()?;
     let points = &stage.shared.points;
-    let workspace = Workspace::for_step(&stack.lowers(), staging.path(), &spec, points)?;
+    let roots = stage.shared.env.roots;
+    let workspace = roots.for_step(&stack.lowers(), staging.path(), &spec, points)?;
     // Users are looked up in the workspace itself: every mount that is spared counts here.
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     become_user(&mut spec, step, &root)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use runtime::View;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -396,10 +395,15 @@ impl<'a> Stage<'a> {
         steps.map(|built| built.layer.id().to_owned()).collect()
     }
 
-    /// The stage so far, to read from. `staging` lends a directory for the mount.
-    pub(super) fn view(&self, staging: &Staging) -> Result<RootDir> {
-        let view = View::overlay(&self.stack()?.lowers(), staging.path())?;
-        Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
+    /// Has `read` look at the stage so far. `staging` lends a directory for the mount.
+    pub(super) fn view<T>(
+        &self,
+        staging: &Staging,
+        read: impl FnOnce(&RootDir) -> Result<T>,
+    ) -> Result<T> {
+        let roots = self.shared.env.roots;
+        let view = roots.view(&self.stack()?.lowers(), staging.path())?;
+        read(&RootDir::from_fd(view.root().try_clone_to_owned()?))
     }
 }
 

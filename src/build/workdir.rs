@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Result;
-use runtime::{Mount, RunSpec, Workspace};
+use runtime::{Mount, RunSpec};
 use rustix::fs::FileType;
 
 use super::NoDirectory;
@@ -35,7 +35,8 @@ pub(super) fn execute(stage: &Stage<'_>, path: &str, user: &str) -> Result<Built
     let staging = stage.store().staging()?;
     let stack = stage.stack()?;
     let _permit = stage.permit()?;
-    let workspace = Workspace::overlay(&stack.lowers(), staging.path())?;
+    let roots = stage.shared.env.roots;
+    let workspace = roots.workspace(&stack.lowers(), staging.path())?;
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let owner = owner(&stack, &root, user)?;
     let attributes = make(stage, &stack, root, &RootPath::new(path), owner)?;

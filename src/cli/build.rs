@@ -17,7 +17,9 @@ use super::output_spec::OutputSpec;
 use super::report::{Diagnostics, SourceText};
 use super::shown::Shown;
 use super::upkeep::{self, AtTheEnd};
-use super::{App, annotation, call, granted, kept, metadata, named, shared_cache, signals, values};
+use super::{
+    App, Ground, annotation, call, granted, kept, metadata, named, shared_cache, signals, values,
+};
 use crate::build::{
     self, BuiltImage, Cancel, Environment, Fetching, Jobs, Limits, Lost, NamedFiles, Secret,
     SeenBases, Settings, StepLog, Why,
@@ -153,6 +155,7 @@ fn build(
     let warn = |text: &str| progress.warn(text);
     let cache = shared_cache::sources(args, &registries, &settings.platform, &warn);
     let steps = step_log(args, &source, store.id_map());
+    let ground = Ground::new(&entered, &store)?;
     let env = Environment {
         store: &store,
         remote: &registries,
@@ -160,7 +163,8 @@ fn build(
         cache: &cache,
         jobs: &Jobs::new(jobs(args)),
         fetching: &fetching,
-        ids: &entered.ids,
+        ids: &ground.disk,
+        roots: &ground.roots,
         context: &context,
         named: &named,
         progress,

@@ -39,6 +39,7 @@ mod save;
 mod shared_cache;
 mod shown;
 mod signals;
+mod stdout;
 mod table;
 mod tag;
 #[cfg(test)]
@@ -52,12 +53,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use runtime::Entered;
+use runtime::{Entered, Mode, Roots, Trees};
 
 use crate::config::Config;
 use crate::fetch::{self, Network};
+use crate::layer::Disk;
 use crate::registry::{Registries, Settings};
-use crate::store::Store;
+use crate::store::{Staging, Store};
 
 /// Stands for the id map where no layer is touched.
 const NO_ID_MAP: &str = "none";
@@ -96,6 +98,34 @@ struct App {
     /// Where the store is, once that is settled.
     #[arg(skip)]
     place: std::sync::OnceLock<PathBuf>,
+}
+
+/// What root file systems stand on.
+struct Ground {
+    disk: Disk,
+    roots: Roots,
+    // Where trees are; goes after them.
+    _staging: Option<Staging>,
+}
+
+impl Ground {
+    fn new(entered: &Entered, store: &Store) -> Result<Self> {
+        let (roots, staging) = match entered.mode {
+            Mode::UsernsMany | Mode::UsernsOne => (Roots::Overlays, None),
+            Mode::Chroot => {
+                let staging = store.staging()?;
+                (Roots::Trees(Trees::new(staging.trees())?), Some(staging))
+            }
+        };
+        Ok(Self {
+            disk: Disk {
+                ids: entered.ids.clone(),
+                overlays: matches!(roots, Roots::Overlays),
+            },
+            roots,
+            _staging: staging,
+        })
+    }
 }
 
 #[derive(Subcommand, Debug)]
@@ -172,7 +202,12 @@ impl App {
 
     /// Opens the store for work with layers.
     fn open_store(&self, entered: &Entered) -> Result<Store> {
-        self.store(&entered.ids.key())
+        let ids = entered.ids.key();
+        match entered.mode {
+            // Their layers have a form of their own: see `layer::Marks`.
+            Mode::Chroot => self.store(&format!("{ids}-trees")),
+            Mode::UsernsMany | Mode::UsernsOne => self.store(&ids),
+        }
     }
 
     /// Opens the store to run steps in it.
@@ -244,7 +279,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
-    let out = &mut std::io::stdout().lock();
+    let out = &mut stdout::Stdout(std::io::stdout().lock());
     let mut code = 0;
     match &cli.command {
         Command::Build(args) => code = build::run(args, app, out)?,

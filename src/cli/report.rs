@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
 use super::sandbox::{CannotTry, NoSandbox};
+use super::stdout::StdoutError;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
 };
@@ -373,7 +374,7 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
     let of_limit = error
         .raw_os_error()
         .is_some_and(|errno| limits.contains(&errno));
-    (of_kind || of_limit).then_some(Class::Environment)
+    (of_kind || of_limit || StdoutError::is_in(error)).then_some(Class::Environment)
 }
 
 #[cfg(test)]

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use runtime::{BindSource, Exit, Mount, RunSpec, Stdin, View, Workspace};
+use runtime::{BindSource, Exit, Mount, Roots, RunSpec, Stdin, Workspace};
 
 use super::build_args::NetworkArg;
 use super::exit::UsageError;
-use super::{App, signals, values};
+use super::{App, Ground, signals, values};
 use crate::build;
 use crate::image::{ImageConfig, Platform};
-use crate::layer::{self, LayerStack, Meta, Target};
+use crate::layer::{self, Disk, LayerStack, Meta, Target};
 use crate::rootfs::{RootDir, RootPath, resolve_user};
 use crate::store::{Store, StoreError, StoredImage};
 use crate::transfer::{self, Bringer, Bringing, PullLayers, PullOptions, PullPolicy};
@@ -80,21 +80,23 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let registries = app.registries()?;
     let bringing = Bringing::default();
     let bringer = Bringer::alone(&store, &registries, &bringing, &|_| {});
-    let stack = bringer.stack(&transfer::layers_of(&image)?, &entered.ids)?;
+    let ground = Ground::new(&entered, &store)?;
+    let stack = bringer.stack(&transfer::layers_of(&image)?, &ground.disk)?;
     let staging = store.staging()?;
-    let mut spec = spec(args, &image.config, &stack, staging.path())?;
+    let roots = &ground.roots;
+    let mut spec = spec(args, &image.config, roots, &stack, staging.path())?;
     if entered.ids.is_single() && runtime::supervision().is_ok() {
         spec.owners = Some(layer::owners(&stack)?);
     }
-    let workspace = Workspace::for_run(&stack.lowers(), staging.path(), &spec)?;
+    let workspace = roots.for_run(&stack.lowers(), staging.path(), &spec)?;
     let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
-    make_workdir(&workspace, &stack, &entered.ids, &spec.cwd)?;
+    make_workdir(&workspace, &stack, &ground.disk, &spec.cwd)?;
     let child = runtime::spawn(&workspace, spec, stdout, stderr)?;
     let handle = child.kill_handle();
     let signal = signals::on_signal(move |_| handle.kill())?;
     let exit = child.wait()?;
-    workspace.finish()?;
+    drop(workspace);
     let signal = signal.load(Ordering::Relaxed);
     if signal != 0 {
         return Ok(u8::try_from(128 + signal).unwrap_or(255));
@@ -115,15 +117,10 @@ pub(super) fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// A working directory that the image lacks is made, as docker does.
-fn make_workdir(
-    workspace: &Workspace,
-    stack: &LayerStack,
-    ids: &runtime::IdMap,
-    path: &Path,
-) -> Result<()> {
+fn make_workdir(workspace: &Workspace, stack: &LayerStack, disk: &Disk, path: &Path) -> Result<()> {
     let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
     let lower = |path: &RootPath| stack.attr(path).map_err(io::Error::other);
-    let mut target = Target::new(root, ids).with_lower(&lower);
+    let mut target = Target::new(root, disk).with_lower(&lower);
     build::make_dirs(&mut target, &RootPath::new(path), &Meta::root_owned(0o755))
         .with_context(|| format!("cannot make the working directory {}", path.display()))
 }
@@ -154,11 +151,12 @@ fn find(args: &RunArgs, app: &App, store: &Store) -> Result<StoredImage> {
 fn spec(
     args: &RunArgs,
     config: &ImageConfig,
+    roots: &Roots,
     stack: &LayerStack,
     scratch: &Path,
 ) -> Result<RunSpec> {
     let config = &config.config;
-    let view = View::overlay(&stack.lowers(), scratch)?;
+    let view = roots.view(&stack.lowers(), scratch)?;
     let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
     let user = resolve_user(&root, args.user.as_deref().unwrap_or(&config.user))?;
     let argv = argv(args, config.entrypoint.as_deref(), config.cmd.as_deref())?;

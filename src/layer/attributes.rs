@@ -5,9 +5,12 @@
 //! device becomes an empty regular file) and its true metadata stands in the layer's table. Readers
 //! take the table's entry in place of what `stat` says, so every mode gives the same layer tar.
 //!
+//! The same table can tell what a layer deletes ([`super::marks`]), where the disk holds no marks of
+//! an overlay, or nobody could mount one. Then it does so alone: there is nothing on the disk.
+//!
 //! On disk: the file `attributes` beside `diff/`, one JSON object a line, sorted by path; bytes of
 //! a path outside printable ASCII, and `%`, are percent-encoded, values of extended attributes are
-//! base64. An empty table has no file.
+//! base64. Marks come after the entries. An empty table has no file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,6 +24,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use super::LayerError;
+use super::marks::{Mark, Marks};
 use crate::rootfs::RootPath;
 
 /// The table's file name in a layer's directory.
@@ -46,12 +50,37 @@ pub struct Attr {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     entries: BTreeMap<RootPath, Attr>,
+    /// What the layer deletes; none if the disk says that.
+    marks: Option<Marks>,
 }
 
 impl Attributes {
     /// The entry of `path`, if the disk could not hold it.
     pub fn get(&self, path: &RootPath) -> Option<&Attr> {
         self.entries.get(path)
+    }
+
+    /// An empty table of a layer whose disk holds no marks of deletion.
+    pub fn with_marks() -> Self {
+        Self {
+            marks: Some(Marks::default()),
+            ..Self::default()
+        }
+    }
+
+    /// What the layer deletes, if the table tells that and not the disk.
+    pub fn marks(&self) -> Option<&Marks> {
+        self.marks.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn marks_mut(&mut self) -> Option<&mut Marks> {
+        self.marks.as_mut()
+    }
+
+    /// The same, from now on if not yet.
+    pub fn marks_mut_or_new(&mut self) -> &mut Marks {
+        self.marks.get_or_insert_default()
     }
 
     /// Records the truth about `path`.
@@ -67,9 +96,12 @@ impl Attributes {
     /// Forgets `path` and everything below it: the entry was deleted or replaced.
     pub fn remove_tree(&mut self, path: &RootPath) {
         self.entries.retain(|entry, _| !entry.starts_with(path));
+        if let Some(marks) = &mut self.marks {
+            marks.remove_tree(path);
+        }
     }
 
-    /// Whether the disk holds everything.
+    /// Whether the disk holds everything there is to say of entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -85,7 +117,7 @@ impl Attributes {
     /// [`LayerError::Disk`].
     pub fn save(&self, dir: &Path) -> Result<(), LayerError> {
         let path = dir.join(FILE);
-        if self.is_empty() {
+        if self.is_empty() && self.marks.as_ref().is_none_or(Marks::is_empty) {
             return match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(LayerError::disk("remove", path.display())(error))
@@ -103,6 +135,11 @@ impl Attributes {
             serde_json::to_writer(&mut out, &Line::of(path, attr))?;
             out.write_all(b"\n")?;
         }
+        for (path, mark) in self.marks.iter().flat_map(Marks::iter) {
+            let path = escape(path.as_bytes());
+            serde_json::to_writer(&mut out, &MarkLine { path, mark })?;
+            out.write_all(b"\n")?;
+        }
         out.flush()
     }
 
@@ -118,17 +155,32 @@ impl Attributes {
             Err(error) => return Err(LayerError::disk("open", path.display())(error)),
         };
         let mut entries = BTreeMap::new();
+        let mut marks: Option<Marks> = None;
         for (index, line) in BufReader::new(file).lines().enumerate() {
             let line = line.map_err(LayerError::disk("read", path.display()))?;
-            let (entry, attr) = Line::parse(&line).map_err(|reason| LayerError::Table {
+            let refused = |reason| LayerError::Table {
                 path: path.display().to_string(),
                 line: index + 1,
                 reason,
-            })?;
+            };
+            if let Ok(MarkLine { path, mark }) = serde_json::from_str(&line) {
+                let path = parse_path(&path).map_err(refused)?;
+                marks.get_or_insert_default().set(path, mark);
+                continue;
+            }
+            let (entry, attr) = Line::parse(&line).map_err(refused)?;
             entries.insert(entry, attr);
         }
-        Ok(Self { entries })
+        Ok(Self { entries, marks })
     }
+}
+
+/// A line of the file that tells of a deletion.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MarkLine {
+    path: String,
+    mark: Mark,
 }
 
 /// One line of the file.
@@ -166,11 +218,7 @@ impl Line {
 
     fn parse(text: &str) -> Result<(RootPath, Attr), String> {
         let line: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let bytes = unescape(&line.path)?;
-        let path = RootPath::new(OsStr::from_bytes(&bytes));
-        if path.as_bytes() != bytes {
-            return Err(format!("{:?} is no clean absolute path", line.path));
-        }
+        let path = parse_path(&line.path)?;
         let mut xattrs = BTreeMap::new();
         for (name, value) in &line.xattrs {
             let value = BASE64.decode(value).map_err(|error| error.to_string())?;
@@ -185,6 +233,15 @@ impl Line {
         };
         Ok((path, attr))
     }
+}
+
+fn parse_path(text: &str) -> Result<RootPath, String> {
+    let bytes = unescape(text)?;
+    let path = RootPath::new(OsStr::from_bytes(&bytes));
+    if path.as_bytes() != bytes {
+        return Err(format!("{text:?} is no clean absolute path"));
+    }
+    Ok(path)
 }
 
 /// Percent-encodes every byte outside printable ASCII, and `%` itself.
@@ -255,7 +312,15 @@ mod tests {
             "{text}"
         );
 
-        Attributes::default().save(dir.path()).unwrap();
+        let mut marked = Attributes::with_marks();
+        marked.insert(RootPath::new("/d"), attr(1, 0o40_755));
+        let marks = marked.marks_mut().unwrap();
+        marks.set(RootPath::new("/d"), Mark::Opaque);
+        marks.set(RootPath::new("/e/ö"), Mark::Deleted);
+        marked.save(dir.path()).unwrap();
+        assert_eq!(Attributes::load(dir.path()).unwrap(), marked);
+
+        Attributes::with_marks().save(dir.path()).unwrap();
         assert!(!dir.path().join(FILE).exists());
         assert!(Attributes::load(dir.path()).unwrap().is_empty());
     }
@@ -272,6 +337,8 @@ mod tests {
             r#"{"path":"/%+1","uid":0,"gid":0,"mode":1}"#,
             r#"{"path":"/a","uid":-1,"gid":0,"mode":1}"#,
             r#"{"path":"/a","uid":0,"gid":0,"mode":1,"more":1}"#,
+            r#"{"path":"/a/","mark":"deleted"}"#,
+            r#"{"path":"/a","mark":"gone"}"#,
             r#"{"path":"/a","uid":0,"gid":0,"mode":1,"xattrs":{"a":"!"}}"#,
         ] {
             let dir = tempfile::tempdir().unwrap();

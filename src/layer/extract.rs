@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, XattrFlags, mknodat, openat};
 
 use super::tar::{Entry, Kind, TarReader};
 use super::target::{Content, Meta, Target, TargetError};
-use super::{LayerError, disk};
+use super::{LayerError, Mark, disk};
 use crate::rootfs::{RootDir, RootPath};
 
 /// Mode of a directory that no entry describes.
@@ -178,7 +178,7 @@ impl<'t, 'a> Extractor<'t, 'a> {
             Err(error) if error.source.kind() == io::ErrorKind::NotADirectory => None,
             result => result?,
         };
-        let was_deleted = stat.as_ref().is_some_and(disk::is_whiteout);
+        let was_deleted = self.is_deleted(path, stat.as_ref());
         match stat {
             Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 return Ok(());
@@ -208,7 +208,7 @@ impl<'t, 'a> Extractor<'t, 'a> {
     fn directory(&mut self, entry: &Entry, path: &RootPath) -> Result<(), LayerError> {
         let meta = self.meta(entry);
         let existing = self.target.stat(path)?;
-        let was_deleted = existing.as_ref().is_some_and(|stat| self.is_deleted(stat));
+        let was_deleted = self.is_deleted(path, existing.as_ref());
         match existing {
             Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 self.target.set_metadata(path, &meta)?;
@@ -246,7 +246,7 @@ impl<'t, 'a> Extractor<'t, 'a> {
             return Err(refused(entry, "it is a hard link to itself"));
         }
         match self.target.stat(&existing)? {
-            Some(stat) if self.is_deleted(&stat) => {
+            stat if self.is_deleted(&existing, stat.as_ref()) => {
                 return Err(refused(
                     entry,
                     format!("it is a hard link to {shown}, a deletion"),
@@ -337,12 +337,21 @@ impl<'t, 'a> Extractor<'t, 'a> {
         }
     }
 
-    fn is_deleted(&self, stat: &rustix::fs::Stat) -> bool {
-        self.rules == Rules::Layer && disk::is_whiteout(stat)
+    /// Whether the entry with this `stat`, or none, marks a deletion.
+    fn is_deleted(&self, path: &RootPath, stat: Option<&rustix::fs::Stat>) -> bool {
+        let marks = self.target.attributes().marks();
+        self.rules == Rules::Layer
+            && match stat {
+                Some(stat) => disk::is_whiteout(stat),
+                None => marks.is_some_and(|marks| marks.is_deleted(path)),
+            }
     }
 
     /// Hides what lower layers have in `dir`.
     fn set_opaque(&mut self, dir: &RootPath) -> Result<(), LayerError> {
+        if self.target.mark(dir, Mark::Opaque) {
+            return Ok(());
+        }
         let failed = || LayerError::disk::<rustix::io::Errno>("mark as opaque", dir);
         let (parent, name) = self.target.parent_of(dir)?;
         let flags = disk::DIRECTORY_FLAGS;
@@ -357,6 +366,7 @@ impl<'t, 'a> Extractor<'t, 'a> {
                 self.set_opaque(path)
             }
             Some(_) => Ok(()),
+            None if self.target.mark(path, Mark::Deleted) => Ok(()),
             None => {
                 let (parent, name) = self.target.parent_of(path)?;
                 let kind = FileType::CharacterDevice;

@@ -8,6 +8,7 @@ mod disk;
 mod error;
 mod export;
 mod extract;
+mod marks;
 mod same;
 mod seal;
 mod stack;
@@ -24,11 +25,12 @@ pub use compress::{Compression, Compressor};
 pub use decompress::Decoder;
 pub use error::LayerError;
 pub use export::{Exported, export};
+pub use marks::{Mark, Marks};
 pub use seal::{Inherit, seal};
 pub use stack::{Layer, LayerStack};
 pub use supervised::{owners, record_owner};
 pub use target::{
-    AllIds, CAPABILITY, Content, Ids, Lower, Meta, SingleId, Target, TargetError, Truth,
+    AllIds, CAPABILITY, Content, Disk, Ids, Lower, Meta, SingleId, Target, TargetError, Truth,
     read_xattrs,
 };
 pub use unpack::{Unpacked, adopt_implied, unpack};

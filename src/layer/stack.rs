@@ -6,17 +6,18 @@
 //! caller asks for resolved paths.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use runtime::Diff;
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 
-use super::{Attr, Attributes, LayerError, Truth, disk};
+use super::{Attr, Attributes, LayerError, Mark, Truth, disk};
 use crate::rootfs::{RootDir, RootPath};
 
 /// A committed layer, never written again. Cheap to clone.
@@ -39,14 +40,16 @@ impl Layer {
     /// damaged.
     pub fn open(id: &str, dir: &Path) -> Result<Self, LayerError> {
         let diff = dir.join("diff");
-        let hides_all = open_root(&diff)
+        let attributes = Attributes::load(dir)?;
+        let is_marked = open_root(&diff)
             .and_then(disk::is_opaque)
             .map_err(LayerError::disk("open the layer", diff.display()))?;
+        let root = RootPath::root();
         Ok(Self(Arc::new(Inner {
             id: id.to_owned(),
             dir: dir.to_owned(),
-            attributes: Attributes::load(dir)?,
-            hides_all,
+            hides_all: is_marked || attributes.marks().is_some_and(|m| m.is_opaque(&root)),
+            attributes,
         })))
     }
 
@@ -60,7 +63,7 @@ impl Layer {
         &self.0.dir
     }
 
-    /// The tree of changed entries in overlayfs form, on the host.
+    /// The tree of changed entries, on the host; in overlayfs form if the table has no marks.
     pub fn diff(&self) -> PathBuf {
         self.0.dir.join("diff")
     }
@@ -68,6 +71,32 @@ impl Layer {
     /// What the disk could not hold.
     pub fn attributes(&self) -> &Attributes {
         &self.0.attributes
+    }
+
+    fn lower(&self) -> Diff {
+        let mut lower = Diff::from(self.diff());
+        for (path, mark) in self.attributes().marks().iter().flat_map(|m| m.iter()) {
+            let list = match mark {
+                Mark::Deleted => &mut lower.deleted,
+                // Above it there is nothing to be seen of layers below anyway.
+                Mark::Opaque if path.is_root() => continue,
+                Mark::Opaque => &mut lower.opaque,
+            };
+            list.push(path.relative().to_owned());
+        }
+        lower
+    }
+
+    /// Whether the table says that what is below at `path` is gone.
+    pub(super) fn deletes(&self, path: &RootPath) -> bool {
+        let marks = self.attributes().marks();
+        marks.is_some_and(|marks| marks.is_deleted(path))
+    }
+
+    /// Whether nothing below shows through the directory `path`, which is open.
+    pub(super) fn is_opaque(&self, dir: impl AsFd, path: &RootPath) -> rustix::io::Result<bool> {
+        let marks = self.attributes().marks();
+        Ok(disk::is_opaque(dir)? || marks.is_some_and(|marks| marks.is_opaque(path)))
     }
 
     /// The root of `diff/`, for `*at` calls.
@@ -89,14 +118,19 @@ impl Layer {
         let mut dir = self.open_diff()?;
         let mut hides = self.0.hides_all;
         let mut names = path.components().peekable();
+        let mut at = RootPath::root();
         while let Some(name) = names.next() {
+            at = at.join(name);
             // A name with NUL in it is on no disk.
             let Ok(name) = CString::new(name.as_bytes()) else {
                 return Ok(Found::Absent { hides });
             };
             let stat = match disk::stat(&dir, &name) {
                 Ok(stat) => stat,
-                Err(Errno::NOENT) => return Ok(Found::Absent { hides }),
+                Err(Errno::NOENT) => {
+                    let hides = hides || self.deletes(&at);
+                    return Ok(Found::Absent { hides });
+                }
                 Err(error) => return Err(failed()(error)),
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -107,7 +141,7 @@ impl Layer {
                 });
             }
             dir = disk::open_dir(&dir, &name).map_err(failed())?;
-            hides |= disk::is_opaque(&dir).map_err(failed())?;
+            hides |= self.is_opaque(&dir, &at).map_err(failed())?;
         }
         Ok(Found::Directory { fd: dir, hides })
     }
@@ -158,12 +192,12 @@ impl LayerStack {
         }
     }
 
-    /// The `diff/` directories that an overlay is mounted of, topmost first.
+    /// What a root file system is put together of, topmost first.
     ///
     /// Layers below one whose root is opaque are left out, because overlayfs does not look at that
     /// mark on the root of a lower directory.
-    pub fn lowers(&self) -> Vec<PathBuf> {
-        self.visible().map(Layer::diff).collect()
+    pub fn lowers(&self) -> Vec<Diff> {
+        self.visible().map(Layer::lower).collect()
     }
 
     /// The layers of which something can be seen, topmost first.
@@ -224,6 +258,48 @@ impl LayerStack {
         Ok(false)
     }
 
+    /// What is no directory at `path` of the merged view: the directory on disk that has it, and its `lstat` there.
+    pub(super) fn file(
+        &self,
+        path: &RootPath,
+    ) -> Result<Option<(OwnedFd, CString, Stat)>, LayerError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } | Found::Directory { .. } => return Ok(None),
+                Found::Other => {
+                    let Ok(name) = CString::new(name.as_bytes()) else {
+                        return Ok(None);
+                    };
+                    let dir = layer.open_directory(&parent)?;
+                    let stat =
+                        disk::stat(&dir, &name).map_err(LayerError::disk("look at", path))?;
+                    return Ok(Some((dir, name, stat)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the disk says of `path` of the merged view.
+    pub(super) fn on_disk(&self, path: &RootPath) -> Result<Option<Stat>, LayerError> {
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } => return Ok(None),
+                Found::Other => return Ok(self.file(path)?.map(|(_, _, stat)| stat)),
+                Found::Directory { fd, .. } => {
+                    let stat = rustix::fs::fstat(&fd).map_err(LayerError::disk("look at", path))?;
+                    return Ok(Some(stat));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// The truth about the directory `path` of the merged view; none when it is no directory there.
     pub(super) fn directory(&self, path: &RootPath) -> Result<Option<Truth>, LayerError> {
         for layer in self.layers.iter().rev() {
@@ -249,8 +325,10 @@ impl LayerStack {
                 Found::Absent { hides: true } | Found::Other => break,
                 Found::Directory { fd, hides } => {
                     is_directory = true;
+                    let marks = layer.attributes().marks();
+                    let deleted = marks.into_iter().flat_map(|marks| marks.deleted_in(path));
                     merged
-                        .add(&fd)
+                        .add(&fd, deleted)
                         .map_err(LayerError::disk("list the directory", path))?;
                     if hides {
                         break;
@@ -270,8 +348,16 @@ struct Merged {
 }
 
 impl Merged {
-    fn add(&mut self, dir: &OwnedFd) -> rustix::io::Result<()> {
-        let mut deleted = Vec::new();
+    /// Adds those of a layer's directory, and those that its table deletes.
+    fn add<'n>(
+        &mut self,
+        dir: &OwnedFd,
+        deleted: impl Iterator<Item = &'n OsStr>,
+    ) -> rustix::io::Result<()> {
+        // A name with NUL in it is on no disk.
+        let mut deleted: Vec<CString> = deleted
+            .filter_map(|name| CString::new(name.as_bytes()).ok())
+            .collect();
         for (name, kind) in disk::list(dir)? {
             let is_deletion =
                 kind == FileType::CharacterDevice && disk::is_whiteout(&disk::stat(dir, &name)?);

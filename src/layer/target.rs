@@ -24,10 +24,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat, unlinkat
 use rustix::io::Errno;
 
 pub use content::Content;
-pub use ids::{AllIds, Ids, SingleId};
+pub use ids::{AllIds, Disk, Ids, SingleId};
 pub use truth::{CAPABILITY, Meta, Truth, read_xattrs};
 
-use super::{Attr, Attributes};
+use super::{Attr, Attributes, Mark};
 use crate::rootfs::{RootDir, RootPath};
 
 /// What failed, on which path of the root file system.
@@ -73,7 +73,10 @@ impl<'a> Target<'a> {
     pub fn new(root: RootDir, ids: &'a dyn Ids) -> Self {
         Self {
             root,
-            attributes: Attributes::default(),
+            attributes: match ids.holds_marks() {
+                true => Attributes::default(),
+                false => Attributes::with_marks(),
+            },
             ids,
             lower: None,
             superseded: HashMap::new(),
@@ -209,6 +212,12 @@ impl<'a> Target<'a> {
         self.supersede(path, Superseded::Entry)
             .map_err(|source| failed("remove", path, source))?;
         Ok(true)
+    }
+
+    /// Marks the path in the table, if it is there that deletions are marked; else false.
+    pub(super) fn mark(&mut self, path: &RootPath, mark: Mark) -> bool {
+        let marks = self.attributes.marks_mut();
+        marks.map(|marks| marks.set(path.clone(), mark)).is_some()
     }
 
     /// The directory that holds `path`, as a descriptor for `*at` calls, and the entry's name.

@@ -43,7 +43,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::same::{Comparer, Entry};
-use super::{Attributes, Layer, LayerError, LayerStack, MAX_DEPTH, disk};
+use super::{Attributes, Layer, LayerError, LayerStack, MAX_DEPTH, Mark, disk};
 use crate::rootfs::RootPath;
 
 /// Takes out of the upper directory `root` over `below`, and out of its table, what the layers below
@@ -136,7 +136,8 @@ impl Pruner<'_> {
     fn merged(&mut self, place: &Place<'_>) -> Result<Fate, LayerError> {
         let stat = place.stat()?;
         let children = self.look_below(place)?;
-        let mut left = children.len();
+        let mut left = children.len() + self.deletions(place)?;
+        let before = left;
         for child in &children {
             let goes = match &child.below {
                 Below::Same => true,
@@ -151,7 +152,7 @@ impl Pruner<'_> {
                 left -= 1;
             }
         }
-        self.settle(place, &stat, left, left < children.len())
+        self.settle(place, &stat, left, left < before)
     }
 
     /// A directory over others of which nothing is seen, because it is opaque or inside of one.
@@ -187,17 +188,19 @@ impl Pruner<'_> {
             return Ok(Fate::Hides);
         }
         for name in &vanished {
-            mknodat(place.dir, name, FileType::CharacterDevice, Mode::empty(), 0)
-                .map_err(LayerError::disk("make the whiteout", place.at(name)))?;
+            self.delete(place, name)?;
         }
         for index in hides {
-            set_opaque(place, &children[index].name)?;
+            self.set_opaque(place, &children[index].name)?;
         }
         for index in &needless {
             self.remove(place, &children[*index])?;
         }
+        if let Some(marks) = self.table.marks_mut() {
+            marks.clear(&place.path);
+        }
         match fremovexattr(place.dir, disk::OPAQUE) {
-            Ok(()) | Err(Errno::NODATA) => {}
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
             Err(error) => return Err(LayerError::disk("merge", &place.path)(error)),
         }
         let left = children.len() - needless.len() + vanished.len();
@@ -221,8 +224,10 @@ impl Pruner<'_> {
         }
         let dir =
             disk::open_dir(place.dir, &child.name).map_err(LayerError::disk("open", &path))?;
-        let hidden =
-            hidden || disk::is_opaque(&dir).map_err(LayerError::disk("read the mark of", &path))?;
+        let marks = self.table.marks();
+        let hidden = hidden
+            || marks.is_some_and(|marks| marks.is_opaque(&path))
+            || disk::is_opaque(&dir).map_err(LayerError::disk("read the mark of", &path))?;
         let inner = Place {
             dir: &dir,
             path,
@@ -268,7 +273,10 @@ impl Pruner<'_> {
     ) -> Result<(), LayerError> {
         let failed = || LayerError::disk::<Errno>("look below at", place.at(&child.name));
         let stat = match disk::stat(lower, &child.name) {
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => {
+                child.open = !layer.deletes(&place.at(&child.name));
+                return Ok(());
+            }
             other => other.map_err(failed())?,
         };
         if disk::is_whiteout(&stat) {
@@ -283,7 +291,8 @@ impl Pruner<'_> {
             }
         } else if child.kind == FileType::Directory {
             let dir = disk::open_dir(lower, &child.name).map_err(failed())?;
-            child.open = !disk::is_opaque(&dir).map_err(failed())?;
+            let is_opaque = layer.is_opaque(&dir, &place.at(&child.name));
+            child.open = !is_opaque.map_err(failed())?;
             match &mut child.below {
                 Below::Directories(layers) => layers.push(layer),
                 below => *below = Below::Directories(vec![layer]),
@@ -387,6 +396,43 @@ impl Pruner<'_> {
         Ok(Fate::Merged)
     }
 
+    /// How many names the table says are deleted in a directory; those that are not below are dropped.
+    fn deletions(&mut self, place: &Place<'_>) -> Result<usize, LayerError> {
+        let Some(marks) = self.table.marks_mut() else {
+            return Ok(0);
+        };
+        let names = marks
+            .deleted_in(&place.path)
+            .map(|name| place.path.join(name));
+        let mut count = 0;
+        for path in names.collect::<Vec<_>>() {
+            match self.stack.contains(&path)? {
+                true => count += 1,
+                false => marks.clear(&path),
+            }
+        }
+        Ok(count)
+    }
+
+    fn delete(&mut self, place: &Place<'_>, name: &CStr) -> Result<(), LayerError> {
+        if let Some(marks) = self.table.marks_mut() {
+            marks.set(place.at(name), Mark::Deleted);
+            return Ok(());
+        }
+        mknodat(place.dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(LayerError::disk("make the whiteout", place.at(name)))
+    }
+
+    fn set_opaque(&mut self, place: &Place<'_>, name: &CStr) -> Result<(), LayerError> {
+        if let Some(marks) = self.table.marks_mut() {
+            marks.set(place.at(name), Mark::Opaque);
+            return Ok(());
+        }
+        let marked = disk::open_dir(place.dir, name)
+            .and_then(|dir| fsetxattr(dir, disk::OPAQUE, b"y", XattrFlags::empty()));
+        marked.map_err(LayerError::disk("mark as opaque", place.at(name)))
+    }
+
     fn is_deletion(&self, place: &Place<'_>, child: &Child<'_>) -> Result<bool, LayerError> {
         if child.kind != FileType::CharacterDevice {
             return Ok(false);
@@ -405,14 +451,11 @@ impl Pruner<'_> {
         unlinkat(place.dir, &child.name, flags)
             .map_err(LayerError::disk("take out of the layer", &path))?;
         self.table.remove(&path);
+        if let Some(marks) = self.table.marks_mut() {
+            marks.clear(&path);
+        }
         Ok(())
     }
-}
-
-fn set_opaque(place: &Place<'_>, name: &CStr) -> Result<(), LayerError> {
-    let marked = disk::open_dir(place.dir, name)
-        .and_then(|dir| fsetxattr(dir, disk::OPAQUE, b"y", XattrFlags::empty()));
-    marked.map_err(LayerError::disk("mark as opaque", place.at(name)))
 }
 
 #[cfg(test)]

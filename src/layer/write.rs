@@ -84,7 +84,9 @@ pub fn write_tar<W: Write>(
     out: W,
 ) -> Result<TarSummary, LayerError> {
     let root = layer.open_diff()?;
-    let hides = disk::is_opaque(&root).map_err(LayerError::disk("read the mark of", "/"))?;
+    let hides = layer
+        .is_opaque(&root, &RootPath::root())
+        .map_err(LayerError::disk("read the mark of", "/"))?;
     let truth = Truth::Layer { layer, below };
     TarWriter::new(truth, *options, out).write(&root, hides)
 }
@@ -119,6 +121,19 @@ enum Truth<'a> {
 }
 
 impl Truth<'_> {
+    /// The names in the directory that the table says are deleted.
+    fn deleted(&self, dir: &RootPath) -> Vec<CString> {
+        let marks = match self {
+            Self::Layer { layer, .. } => layer.attributes().marks(),
+            Self::Tree { .. } => None,
+        };
+        let names = marks.into_iter().flat_map(|marks| marks.deleted_in(dir));
+        // A name with NUL in it is on no disk.
+        names
+            .filter_map(|name| CString::new(name.as_bytes()).ok())
+            .collect()
+    }
+
     fn attr(&self, name: &[u8]) -> Result<Option<Attr>, LayerError> {
         let path = || RootPath::new(OsStr::from_bytes(name));
         match self {
@@ -201,7 +216,7 @@ impl<'a, W: Write> TarWriter<'a, W> {
     fn list(&mut self, dir: &OwnedFd, hides: bool) -> Result<(Vec<Item>, bool), LayerError> {
         let found = disk::list(dir).map_err(LayerError::disk("list the directory", self.path()))?;
         let mut items = Vec::with_capacity(found.len());
-        let mut deleted = Vec::new();
+        let mut deleted = self.truth.deleted(&self.path());
         for (name, kind) in found {
             if self.is_deletion(dir, &name, kind)? {
                 deleted.push(name);
@@ -278,10 +293,12 @@ impl<'a, W: Write> TarWriter<'a, W> {
                 let stat = rustix::fs::fstat(&fd).map_err(self.failed("look at"))?;
                 let entry = self.entry(&stat, || Ok(BTreeMap::new()))?;
                 self.header(&entry, b"")?;
-                let is_layer = matches!(self.truth, Truth::Layer { .. });
-                let opaque = is_layer
-                    && !hides
-                    && disk::is_opaque(&fd).map_err(self.failed("read the mark of"))?;
+                let opaque = match self.truth {
+                    Truth::Layer { layer, .. } if !hides => layer
+                        .is_opaque(&fd, &self.path())
+                        .map_err(self.failed("read the mark of"))?,
+                    _ => false,
+                };
                 self.directory(&fd, hides || opaque, depth + 1)
             }
             Kind::On(FileType::RegularFile) => self.file(dir, &item.name),

@@ -9,9 +9,8 @@ use runtime::View;
 
 use crate::build::{BuiltImage, Environment};
 use crate::copy::{self, CopyOptions, Source};
-use crate::layer::{LayerStack, SingleId, TarOptions, Target, write_tree_tar};
+use crate::layer::{SingleId, TarOptions, Target, write_tree_tar};
 use crate::rootfs::{RootDir, RootPath};
-use crate::store::Staging;
 
 /// Writes the root file system as a tar with numeric owners.
 ///
@@ -20,7 +19,8 @@ use crate::store::Staging;
 pub fn write_tar(env: &Environment<'_>, image: &BuiltImage, out: &mut dyn Write) -> Result<()> {
     let stack = env.stack(&image.layers)?;
     let staging = env.store.staging()?;
-    let root = open(&stack, &staging)?;
+    let view = env.roots.view(&stack.lowers(), staging.path())?;
+    let root = open(&view)?;
     let options = TarOptions {
         clamp_mtime: image.epoch,
     };
@@ -36,7 +36,8 @@ pub fn write_tar(env: &Environment<'_>, image: &BuiltImage, out: &mut dyn Write)
 pub fn write_directory(env: &Environment<'_>, image: &BuiltImage, dest: &Path) -> Result<()> {
     let stack = env.stack(&image.layers)?;
     let staging = env.store.staging()?;
-    let root = open(&stack, &staging)?;
+    let view = env.roots.view(&stack.lowers(), staging.path())?;
+    let root = open(&view)?;
     let lookup = |path: &RootPath| stack.attr(path).map_err(std::io::Error::other);
     let source = Source::stage(&root, "the image", &lookup);
     let options = CopyOptions {
@@ -53,7 +54,6 @@ pub fn write_directory(env: &Environment<'_>, image: &BuiltImage, dest: &Path) -
     Ok(())
 }
 
-fn open(stack: &LayerStack, staging: &Staging) -> Result<RootDir> {
-    let view = View::overlay(&stack.lowers(), staging.path())?;
+fn open(view: &View) -> Result<RootDir> {
     Ok(RootDir::from_fd(view.root().try_clone_to_owned()?))
 }

@@ -19,6 +19,9 @@ use crate::image::Digest;
 /// in `meta.json` and is compared; short names leave room in mount options.
 const ID_DIGITS: usize = 32;
 
+/// The name of a directory of trees in one of these.
+pub(super) const TREES: &str = "trees";
+
 /// What is known of a layer when it is published; `meta.json`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LayerMeta {
@@ -69,6 +72,11 @@ impl Staging {
     /// The directory itself; `attributes` goes here.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where trees may be kept: what is in them of the store is taken back if nobody else does.
+    pub fn trees(&self) -> PathBuf {
+        self.path.join(TREES)
     }
 
     /// The directory that becomes the layer's content; whoever fills it makes it.

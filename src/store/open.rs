@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::error::At;
 use super::files::{Sync, make_private_dir};
 use super::kinds::KINDS;
+use super::layers::TREES;
 use super::locks::{Locks, had, taken};
 use super::{Fresh, Inner, Own, Store, StoreError, remove_tree};
 use crate::image::Digest;
@@ -161,6 +162,8 @@ impl Store {
         let entries = fs::read_dir(self.tmp()).into_iter().flatten().flatten();
         for entry in entries {
             let path = entry.path();
+            // A cache mount that a killed step had is worth more than the rest.
+            drop(runtime::Trees::recover(&path.join(TREES)));
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let removed = if is_dir {
                 remove_tree(&path)

@@ -3,19 +3,19 @@
 from ..case import Case, member
 
 SETUP = """
-FROM plain
+FROM {}
 RUN mkdir -p /d/sub/deep /d/other && cd /d && echo one >a && echo two >b && echo x >sub/x && echo y >sub/deep/y && \\
     ln -s a l && mkfifo p && chown 5:6 a sub sub/x && find /d -exec touch -h -d @1000000000 {} +
 """
 
 
-def case(name, *steps, **kw):
-    return Case(name, SETUP + "\n".join(steps), **kw)
+def case(name, *steps, base="plain", **kw):
+    return Case(name, SETUP.replace("FROM {}", f"FROM {base}") + "\n".join(steps), **kw)
 
 
 CASES = [
     case("opened for writing and unchanged", "RUN : >>/d/a", "RUN exec 3<>/d/b; exec 4>>/d/sub/x", "RUN dd if=/dev/null of=/d/a conv=notrunc"),
-    case("locked only", "RUN flock /d/a true; flock -s /d/b true", "RUN exec 9>>/d/sub/deep/y; flock 9"),
+    case("locked only", "RUN flock /d/a true; flock -s /d/b true", "RUN exec 9>>/d/sub/deep/y; flock 9", base="tools"),
     case("mode and owner set to what they are", "RUN chmod 644 /d/a; chmod 755 /d/sub; chmod -R u+rw /d", "RUN chown -R --from=root 0 /d 2>/dev/null; chown 5:6 /d/a /d/sub",
          "RUN chown -h 0:0 /d/l; chown 0 /d/p; chgrp -R 0 /bin"),
     case("times set to what they are", "RUN touch -d @1000000000 /d/a /d/sub", "RUN touch -r /d/a /d/b /d/sub/x; touch -h -d @1000000000 /d/l"),
@@ -72,7 +72,7 @@ FROM tools
 RUN mkdir /x && cd /x && touch a && mkdir dir && setfacl -m u:1000:rw,g:50:r a && setfacl -d -m u:1000:rwx dir
 RUN touch /x/dir/inherits; cp -a /x/a /x/copy; getfacl -n /x/a | grep -q user:1000:rw-
 RUN setfacl -m u:1000:rw /x/a; setfacl -x u:1000 /x/copy
-"""),
+""", lacks={"one": "the kernel takes no access list with ids that the namespace has not"}),
     Case("empty directories and files", """
 FROM plain
 RUN mkdir -p /e/a/b/c /e/d && touch /e/f && chmod 500 /e/d
@@ -95,7 +95,7 @@ ADD t.tar /t/
 """, {"a": "a\n", "dir/b": "b\n", "dir/deep/c": "c\n",
         "t.tar": [member("x", content=b"x", owner=(5, 6)), member("y/z", content=b"z", owner=(7, 8), mtime=-5)]}),
     Case("ten thousand files", """
-FROM plain
+FROM tools
 RUN mkdir /m && cd /m && seq 10000 | split -l 1 -a 4 - f && mkdir d && mv faaa* d
 RUN chown -R 5:5 /m/d; rm /m/fb*; chmod -R go-w /m
 RUN find /m -type f | sort | tail -n 500 | while read f; do echo x >>$f; done

@@ -14,7 +14,7 @@ FROM tools AS made
 COPY control postinst postrm /p/DEBIAN/
 RUN chmod 755 /p/DEBIAN/post* && mkdir -p /p/usr/bin /p/var/lib/demo /p/etc/demo && cp /bin/true /p/usr/bin/demo && chmod 4755 /p/usr/bin/demo && \\
     echo conf >/p/etc/demo/conf && echo /etc/demo/conf >/p/DEBIAN/conffiles && ln /p/usr/bin/demo /p/usr/bin/demo2 && \\
-    find /p -exec touch -h -d @1300000000 {} + && dpkg-deb --root-owner-group -b /p /demo.deb
+    find /p -exec touch -h -d @1300000000 {} + && SOURCE_DATE_EPOCH=1400000000 dpkg-deb --root-owner-group -b /p /demo.deb
 FROM tools
 COPY --from=made /demo.deb /tmp/
 """
@@ -82,8 +82,8 @@ RUN cd /w && cp --preserve=all a d && mv d a && touch -r b c
 """),
     Case("tar packs and unpacks", """
 FROM tools
-RUN mkdir -p /w/d && cd /w && echo a >a && ln a b && ln -s a l && mkfifo p && chown 5:6 a && chown -h 7:8 l && chmod 1777 d && touch -d @1000000000.5 a l d && \\
-    tar --xattrs -cf /t.tar . && mkdir /x && tar --xattrs -C /x -xpf /t.tar
+RUN mkdir -p /w/d && cd /w && echo a >a && ln a b && ln -s a l && mkfifo p && chown 5:6 a && chown -h 7:8 l && chmod 1777 d && touch -h -d @1000000000.5 a l d p . && \\
+    tar --sort=name --xattrs --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime -cf /t.tar . && mkdir /x && tar --xattrs -C /x -xpf /t.tar
 RUN tar -C /w -xpf /t.tar; tar -C /x --overwrite -xpf /t.tar && rm /t.tar
 """),
     Case("ldconfig, update-alternatives and symlinks", f"""

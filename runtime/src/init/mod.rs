@@ -6,6 +6,7 @@
 //! started us ends. Without a PID namespace init is a subreaper, so it finds every descendant too.
 
 mod device;
+mod in_tree;
 mod place;
 mod program;
 mod tree;
@@ -88,6 +89,10 @@ fn run(fd: RawFd) -> io::Result<()> {
 
 /// Everything up to the tree.
 fn prepare(job: &Job) -> Result<SignalFd, Stop> {
+    if job.in_tree.is_some() {
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(step("become a subreaper"))?;
+        return Ok(hear_of_children()?);
+    }
     match nix::unistd::sethostname(&job.hostname) {
         // The filter of the container that we are in may refuse it: then the outer name stays.
         Ok(()) | Err(Errno::EPERM) => {}
@@ -100,6 +105,11 @@ fn prepare(job: &Job) -> Result<SignalFd, Stop> {
         sys::loopback_up().map_err(step("bring the loopback interface up"))?;
     }
     tree::build(job)?;
+    Ok(hear_of_children()?)
+}
+
+/// Blocks signals, and makes a descriptor that tells of the end of children.
+fn hear_of_children() -> Result<SignalFd, Failure> {
     // A key on the terminal must not end us before what we look after; the program unblocks all.
     SigSet::all()
         .thread_block()
@@ -107,7 +117,7 @@ fn prepare(job: &Job) -> Result<SignalFd, Stop> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    Ok(SignalFd::with_flags(&mask, flags).map_err(step("make a signal descriptor"))?)
+    SignalFd::with_flags(&mask, flags).map_err(step("make a signal descriptor"))
 }
 
 /// Forks the program; returns when it has been executed.

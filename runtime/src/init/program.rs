@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::unistd::Gid;
 use rustix::fs::{FileType, OFlags, Uid};
 
-use super::step;
+use super::{in_tree, step};
 use crate::capabilities::{self, Capabilities};
 use crate::error::ExecError;
 use crate::inroot;
@@ -40,6 +40,9 @@ fn prepare(job: &Job) -> Result<(), Failure> {
             "set a resource limit (a hard limit can only be lowered)",
         ))?;
     }
+    if let Some(fence) = job.in_tree {
+        return in_tree::enter(job, fence);
+    }
     enter_directory(&job.cwd).map_err(|why| Failure::WorkingDirectory {
         path: job.cwd.clone(),
         why,
@@ -51,7 +54,7 @@ fn prepare(job: &Job) -> Result<(), Failure> {
 }
 
 /// Changes directory beneath the root only: a link of `/proc` to a descriptor does not count.
-fn enter_directory(path: &OsStr) -> Result<(), String> {
+pub(super) fn enter_directory(path: &OsStr) -> Result<(), String> {
     let root = rustix::fs::open(
         "/",
         OFlags::PATH | OFlags::CLOEXEC,
@@ -77,7 +80,7 @@ fn enter_directory(path: &OsStr) -> Result<(), String> {
 }
 
 /// Gives pipes among the standard streams to the user, who could not open `/dev/stdout` otherwise.
-fn own_pipes(uid: u32) -> io::Result<()> {
+pub(super) fn own_pipes(uid: u32) -> io::Result<()> {
     let streams = (io::stdin(), io::stdout(), io::stderr());
     for fd in [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()] {
         let stat = rustix::fs::fstat(fd)?;

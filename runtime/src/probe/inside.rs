@@ -19,7 +19,7 @@ use crate::enter::Mode;
 use crate::error::Error;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, tmpfs};
 use crate::needs::check_calls;
-use crate::overlay::Workspace;
+use crate::roots::Workspace;
 use crate::sys;
 
 /// Tries everything in the user namespace of the process `holder`. `scratch` are our directories, one

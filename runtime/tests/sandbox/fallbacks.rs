@@ -173,7 +173,7 @@ fn no_lowerdir_plus(cx: &Context) -> Outcome {
         !mounts.contains(" overlay overlay rw") || !mounts.contains("/ws"),
         "{mounts}"
     );
-    let upper = workspace.finish().unwrap();
+    let upper = workspace.finish().unwrap().dir;
     assert_eq!(tree(&upper), ["a whiteout", "b whiteout", "c"]);
     let left: Vec<_> = fs::read_dir(&dir).unwrap().collect();
     assert_eq!(left.len(), 1);

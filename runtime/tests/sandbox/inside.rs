@@ -19,7 +19,7 @@ pub fn run(what: &str) -> ExitCode {
         "crowd" => crowd(),
         "peer" => peer(),
         "keep" => keep(),
-        _ => return ExitCode::FAILURE,
+        other => return crate::inside_tree::run(other),
     }
     ExitCode::SUCCESS
 }

@@ -7,7 +7,9 @@
 mod attacks;
 mod basics;
 mod fallbacks;
+mod in_tree;
 mod inside;
+mod inside_tree;
 mod mounts;
 mod owners;
 mod probes;
@@ -34,6 +36,7 @@ fn cases() -> Vec<Case> {
         fallbacks::CASES,
         owners::CASES,
         probes::CASES,
+        in_tree::CASES,
     ]
     .concat()
 }

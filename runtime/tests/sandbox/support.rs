@@ -72,7 +72,7 @@ impl Context {
         let mut out = String::new();
         read.read_to_string(&mut out).unwrap();
         let exit = child.wait()?;
-        let upper = workspace.finish()?;
+        let upper = workspace.finish()?.dir;
         Ok(Ran { exit, out, upper })
     }
 

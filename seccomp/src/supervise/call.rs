@@ -54,6 +54,27 @@ pub enum Call {
     Listxattrat,
     Getsockopt,
     Chroot,
+    Access,
+    Faccessat,
+    Faccessat2,
+    Readlink,
+    Readlinkat,
+    Statfs,
+    Chmod,
+    Fchmodat,
+    Fchmodat2,
+    Utimensat,
+    Linkat,
+    Getxattr,
+    Lgetxattr,
+    Setxattr,
+    Chdir,
+    Uname,
+    Kill,
+    /// Something done to the process that this argument names.
+    Process(u8),
+    /// Something done to a process, a group or all of a user, as the first argument says.
+    Priority(u32),
 }
 
 /// How an architecture lays out what calls read and write.
@@ -157,6 +178,8 @@ fn has_wide_form(call: Call) -> bool {
     )
 }
 
+const IOPRIO_WHO_PROCESS: u32 = 1;
+
 fn plain(name: &str) -> Option<Call> {
     use Call as C;
     Some(match name {
@@ -205,13 +228,36 @@ fn plain(name: &str) -> Option<Call> {
         "listxattrat" => C::Listxattrat,
         "getsockopt" => C::Getsockopt,
         "chroot" => C::Chroot,
+        "access" => C::Access,
+        "faccessat" => C::Faccessat,
+        "faccessat2" => C::Faccessat2,
+        "readlink" => C::Readlink,
+        "readlinkat" => C::Readlinkat,
+        "statfs" | "statfs64" => C::Statfs,
+        "chmod" => C::Chmod,
+        "fchmodat" => C::Fchmodat,
+        "fchmodat2" => C::Fchmodat2,
+        "utimensat" => C::Utimensat,
+        "linkat" => C::Linkat,
+        "getxattr" => C::Getxattr,
+        "lgetxattr" => C::Lgetxattr,
+        "setxattr" => C::Setxattr,
+        "chdir" => C::Chdir,
+        "uname" => C::Uname,
+        "kill" => C::Kill,
+        "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "pidfd_open"
+        | "prlimit64" | "sched_setaffinity" | "sched_setscheduler" | "sched_setparam"
+        | "sched_setattr" | "process_vm_readv" | "process_vm_writev" => C::Process(0),
+        "ptrace" => C::Process(1),
+        "setpriority" => C::Priority(libc::PRIO_PROCESS),
+        "ioprio_set" => C::Priority(IOPRIO_WHO_PROCESS),
         _ => return None,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::OWNERS;
+    use super::super::{OWNERS, TREE};
     use super::*;
 
     #[test]
@@ -235,15 +281,17 @@ mod tests {
 
     #[test]
     fn every_call_of_a_64_bit_program_has_an_answer() {
-        let calls = Calls::of(OWNERS);
-        let (architecture, column) = Machine::HERE.architectures()[0];
-        for name in OWNERS.iter().flat_map(|c| c.calls().split_whitespace()) {
-            let at = CALLS.binary_search_by_key(&name, |(known, _)| known);
-            let number = CALLS[at.unwrap()].1[column];
-            if number != NO {
-                assert!(calls.get(architecture, number).is_some(), "{name}");
+        for classes in [OWNERS, TREE] {
+            let calls = Calls::of(classes);
+            let (architecture, column) = Machine::HERE.architectures()[0];
+            for name in classes.iter().flat_map(|c| c.calls().split_whitespace()) {
+                let at = CALLS.binary_search_by_key(&name, |(known, _)| known);
+                let number = CALLS[at.unwrap()].1[column];
+                if number != NO {
+                    assert!(calls.get(architecture, number).is_some(), "{name}");
+                }
             }
+            assert!(calls.get(architecture, 0).is_none());
         }
-        assert!(calls.get(architecture, 0).is_none());
     }
 }

@@ -23,7 +23,35 @@ pub enum Class {
     Peer,
     /// Changing the root directory, after which paths mean something else.
     Root,
+    /// Opening files by path, the kernel's own among them.
+    Open,
+    /// Asking about files by path, without opening them.
+    Look,
+    /// Changing files, and looking at their attributes, by path.
+    Change,
+    /// Changing the working directory.
+    Move,
+    /// Calls after which the kernel refuses us a look into the process: it is somebody else, or wants it.
+    Hide,
+    /// Calls that do something to another process by its number.
+    Others,
+    /// The machine's name.
+    Name,
 }
+
+/// What a process in a tree needs, with real ids and without namespaces: `/proc`, `/sys` and devices are
+/// answered, other processes are out of its reach. Where there is no tree to change the root directory
+/// to, paths are to be answered by the same classes and those that change files by their names.
+pub const TREE: &[Class] = &[
+    Class::Open,
+    Class::Look,
+    Class::Change,
+    Class::Move,
+    Class::Exec,
+    Class::Hide,
+    Class::Others,
+    Class::Name,
+];
 
 /// Everything about ids and owners: for a user namespace with one id.
 pub const OWNERS: &[Class] = &[
@@ -42,6 +70,8 @@ const O_CREAT: u32 = 0o100;
 const O_TMPFILE_BIT: u32 = 0o20_000_000;
 const SOL_SOCKET: u32 = 1;
 const SO_PEERCRED: u32 = 17;
+const PTRACE_ATTACH: u32 = 16;
+const PTRACE_SEIZE: u32 = 0x4206;
 
 impl Class {
     /// Names of the calls, in all forms that an architecture has.
@@ -68,6 +98,26 @@ impl Class {
             Self::Attributes => "listxattr llistxattr flistxattr listxattrat",
             Self::Peer => "getsockopt",
             Self::Root => "chroot",
+            Self::Open => "open openat openat2 creat",
+            Self::Look => {
+                "stat lstat newfstatat statx stat64 lstat64 fstatat64 oldstat oldlstat access \
+                 faccessat faccessat2 readlink readlinkat statfs statfs64"
+            }
+            Self::Change => {
+                "chmod fchmodat fchmodat2 chown chown32 fchownat utimensat linkat getxattr lgetxattr \
+                 setxattr listxattr llistxattr"
+            }
+            Self::Move => "chdir",
+            Self::Hide => {
+                "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setuid32 \
+                 setgid32 setreuid32 setregid32 setresuid32 setresgid32 setfsuid32 setfsgid32 prctl"
+            }
+            Self::Others => {
+                "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open prlimit64 \
+                 sched_setaffinity sched_setscheduler sched_setparam sched_setattr setpriority \
+                 ioprio_set ptrace process_vm_readv process_vm_writev"
+            }
+            Self::Name => "uname olduname oldolduname",
         }
     }
 
@@ -76,8 +126,19 @@ impl Class {
         let mut rules = Vec::new();
         for call in self.calls().split_whitespace() {
             let conditions = match call {
-                "open" => creating(1),
-                "openat" => creating(2),
+                "open" if self == Self::Create => creating(1),
+                "openat" if self == Self::Create => creating(2),
+                "prctl" if self == Self::Hide => vec![vec![Condition::equals(
+                    0,
+                    libc::PR_SET_DUMPABLE.cast_unsigned(),
+                )]],
+                // 0 is the caller itself.
+                "prlimit64" | "sched_setaffinity" | "sched_setscheduler" | "sched_setparam"
+                | "sched_setattr" => vec![vec![Condition::above(0, 0)]],
+                "setpriority" | "ioprio_set" => vec![vec![Condition::above(1, 0)]],
+                "ptrace" => [PTRACE_ATTACH, PTRACE_SEIZE]
+                    .map(|request| vec![Condition::equals(0, request)])
+                    .into(),
                 "getsockopt" => vec![vec![
                     Condition::equals(1, SOL_SOCKET),
                     Condition::equals(2, SO_PEERCRED),
@@ -112,15 +173,17 @@ pub fn protect(profile: &mut Profile, classes: &[Class]) {
         all,
         action: Action::Errno(errno as u16),
     };
-    // The mark of an identity is a limit that programs believe they can set, and cannot.
-    let locks = |argument| Condition::equals(argument, libc::RLIMIT_LOCKS);
-    rules.push(refuse("setrlimit", vec![locks(0)], 0));
-    rules.push(Rule {
-        call: "prlimit64",
-        all: vec![locks(1), Condition::equals(2, 0)],
-        action: Action::Allow,
-    });
-    rules.push(refuse("prlimit64", vec![locks(1)], 0));
+    if classes.contains(&Class::GetIds) {
+        // The mark of an identity is a limit that programs believe they can set, and cannot.
+        let locks = |argument| Condition::equals(argument, libc::RLIMIT_LOCKS);
+        rules.push(refuse("setrlimit", vec![locks(0)], 0));
+        rules.push(Rule {
+            call: "prlimit64",
+            all: vec![locks(1), Condition::equals(2, 0)],
+            action: Action::Allow,
+        });
+        rules.push(refuse("prlimit64", vec![locks(1)], 0));
+    }
     // It opens and makes files without any call that a filter sees.
     rules.push(refuse("io_uring_setup", Vec::new(), libc::ENOSYS));
     rules.append(&mut profile.rules);
@@ -138,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_call_of_a_class_exists_somewhere() {
-        for class in OWNERS {
+        for class in OWNERS.iter().chain(TREE) {
             for call in class.calls().split_whitespace() {
                 let at = CALLS.binary_search_by_key(&call, |(name, _)| name);
                 let numbers = CALLS[at.unwrap_or_else(|_| panic!("{call}"))].1;
@@ -160,6 +223,9 @@ mod tests {
             compile_for(&profile, machine).unwrap();
             let mut usual = Profile::docker_default(0xa804_25fb);
             protect(&mut usual, OWNERS);
+            compile_for(&usual, machine).unwrap();
+            let mut usual = Profile::docker_default(0xa800_25fb);
+            protect(&mut usual, TREE);
             compile_for(&usual, machine).unwrap();
         }
     }

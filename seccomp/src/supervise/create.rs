@@ -26,13 +26,13 @@ const SET_GROUP: u32 = 0o2000;
 const KERNEL: Answered = Ok(Answer::Continue);
 
 /// What an open asks for.
-struct Open {
-    dir: i32,
-    path: Vec<u8>,
-    flags: i32,
-    mode: u32,
+pub struct Open {
+    pub dir: i32,
+    pub path: Vec<u8>,
+    pub flags: i32,
+    pub mode: u32,
     /// How `openat2` resolves; our way is the usual one only.
-    usual: bool,
+    pub usual: bool,
 }
 
 /// `open` and its like with a file to be made.
@@ -43,7 +43,8 @@ pub fn open(tracee: &Tracee<'_>, call: Call) -> Answered {
     }
 }
 
-fn request(tracee: &Tracee<'_>, call: Call) -> Result<Open, Errno> {
+/// Reads the arguments of one of them.
+pub fn request(tracee: &Tracee<'_>, call: Call) -> Result<Open, Errno> {
     let (dir, path, flags, mode) = match call {
         Call::Open => (AT_FDCWD, 0, tracee.int(1), tracee.id(2)),
         Call::Openat => (tracee.int(0), 1, tracee.int(2), tracee.id(3)),

@@ -11,9 +11,10 @@
 //!
 //! One core, several uses: a [`Class`] is a group of calls with one purpose, [`Class::rules`] gives
 //! the filter's part and `answer` the supervisor's. [`OWNERS`] is the configuration for a user
-//! namespace with one id: programs believe to be any user, and files to belong to any. Supervision of
-//! every path, where there is no namespace at all, is to be another list of classes over the same
-//! parts.
+//! namespace with one id: programs believe to be any user, and files to belong to any. [`TREE`] is the
+//! one for processes that changed their root directory, without namespaces: `served` shows them the
+//! kernel's file systems. Supervision of every path, where not even the root directory can be changed, is
+//! to be another list of classes over the same parts, `served::find` first of all.
 //!
 //! # What is pretended
 //!
@@ -54,9 +55,12 @@ mod exec;
 mod files;
 mod identities;
 mod ids;
+mod memory;
 mod owners;
 mod peer;
+mod processes;
 mod resolve;
+mod served;
 mod stat;
 mod sys;
 mod tracee;
@@ -70,12 +74,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-pub use class::{Class, OWNERS, protect};
+pub use class::{Class, OWNERS, TREE, protect};
 pub use credentials::Credentials;
 pub use owners::{Device, Owners, RECORD, Record};
+pub use served::Served;
 
 use call::{Call, Calls};
 use identities::Identities;
+use memory::Memory;
 use tracee::Tracee;
 
 /// What the supervisor says to a call.
@@ -98,6 +104,10 @@ struct Shared {
     calls: Calls,
     identities: Identities,
     owners: Arc<Owners>,
+    /// Whether ids and owners are pretended at all.
+    pretends: bool,
+    served: Option<Served>,
+    memory: Memory,
     stopping: AtomicBool,
     /// Where helpers wait for [`Shared::more`].
     idle: Mutex<()>,
@@ -124,25 +134,59 @@ impl std::fmt::Debug for Supervisor {
 /// How often a thread that has not seen the end of the sandbox is reminded.
 const REMINDER: Duration = Duration::from_millis(1);
 
+/// What a supervisor answers.
+#[derive(Debug, Default)]
+pub struct Configuration {
+    classes: Vec<Class>,
+    pretence: Option<(Credentials, Arc<Owners>)>,
+    served: Option<Served>,
+    confined: bool,
+}
+
+impl Configuration {
+    /// Ids and owners, for processes that begin as `first`. `confined`: no process can have another root
+    /// directory but by `chroot`.
+    pub fn owners(first: Credentials, owners: Arc<Owners>, confined: bool) -> Self {
+        Self {
+            classes: OWNERS.to_vec(),
+            pretence: Some((first, owners)),
+            served: None,
+            confined,
+        }
+    }
+
+    /// The kernel's file systems for processes in a tree, too, and other processes out of reach.
+    pub fn serve(&mut self, served: Served) {
+        self.classes.extend(TREE);
+        self.served = Some(served);
+        self.confined = true;
+    }
+}
+
 impl Supervisor {
-    /// Answers the calls of `classes` that `listener` tells of, for processes that begin as `first`.
-    /// `confined`: no process can have another root directory but by `chroot`.
+    /// Answers the calls that `listener` tells of.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(
-        listener: OwnedFd,
-        classes: &[Class],
-        first: Credentials,
-        owners: Arc<Owners>,
-        confined: bool,
-    ) -> io::Result<Self> {
+    pub fn start(listener: OwnedFd, configuration: Configuration) -> io::Result<Self> {
         sys::prepare(&listener)?;
+        let Configuration {
+            classes,
+            pretence,
+            served,
+            confined,
+        } = configuration;
+        let pretends = pretence.is_some();
+        let (first, owners) =
+            pretence.unwrap_or_else(|| (Credentials::new(0, 0, Vec::new()), Arc::default()));
         let shared = Arc::new(Shared {
             listener,
-            calls: Calls::of(classes),
+            calls: Calls::of(&classes),
             identities: Identities::new(first),
             owners,
+            pretends,
+            served,
+            memory: Memory::default(),
             stopping: AtomicBool::new(false),
             idle: Mutex::new(()),
             more: Condvar::new(),
@@ -187,6 +231,11 @@ fn serve(shared: &Shared, helper: bool) {
     let own_mask = sys::own_file_attributes();
     if own_mask {
         resolve::go_among_descriptors();
+    }
+    // Files are opened as who asks for them, whose groups these are not.
+    let is_real = shared.served.is_some() && !shared.pretends;
+    if is_real && rustix::thread::set_thread_groups(&[]).is_err() {
+        return shared.stop();
     }
     loop {
         if helper && !sys::is_pending(&shared.listener) && !shared.wait_for_more() {
@@ -235,6 +284,12 @@ fn answer(tracee: &Tracee<'_>) -> Answered {
     let Some(call) = tracee.call() else {
         return Err(Errno::NOSYS);
     };
+    if let Some(served) = tracee.served() {
+        match served.answer(tracee, call) {
+            Ok(Answer::Continue) if tracee.pretends() => {}
+            done => return done,
+        }
+    }
     match call {
         C::Chown | C::Lchown | C::Fchown | C::Fchownat => files::chown(tracee, call),
         C::Open | C::Openat | C::Openat2 | C::Creat => create::open(tracee, call),

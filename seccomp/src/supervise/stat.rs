@@ -32,12 +32,13 @@ pub fn stat(tracee: &Tracee<'_>, call: Call) -> Answered {
 
 /// What to write, and which argument says where to; none for a file without a record.
 fn recorded(tracee: &Tracee<'_>, call: Call) -> Result<Option<(Vec<u8>, usize)>, Errno> {
-    let (file, argument) = match call {
-        Call::Stat => (tracee.file(AT_FDCWD, &tracee.path(0)?, true, false)?, 1),
-        Call::Lstat => (tracee.file(AT_FDCWD, &tracee.path(0)?, false, false)?, 1),
-        Call::Fstat => (tracee.descriptor(tracee.int(0))?, 1),
-        Call::Fstatat => (at(tracee, tracee.int(3))?, 2),
-        _ => (at(tracee, tracee.int(2))?, 4),
+    let argument = result(call);
+    let file = match call {
+        Call::Stat => tracee.file(AT_FDCWD, &tracee.path(0)?, true, false)?,
+        Call::Lstat => tracee.file(AT_FDCWD, &tracee.path(0)?, false, false)?,
+        Call::Fstat => tracee.descriptor(tracee.int(0))?,
+        Call::Fstatat => at(tracee, tracee.int(3))?,
+        _ => at(tracee, tracee.int(2))?,
     };
     let Some(record) = tracee.owners().get(file.as_fd())? else {
         return Ok(None);
@@ -51,6 +52,41 @@ fn recorded(tracee: &Tracee<'_>, call: Call) -> Result<Option<(Vec<u8>, usize)>,
     let mut stat = Metadata::open(file.as_fd())?;
     stat.overlay(&record);
     Ok(Some((stat.encode(tracee.layout()), argument)))
+}
+
+/// Which argument says where the result goes.
+fn result(call: Call) -> usize {
+    match call {
+        Call::Stat | Call::Lstat | Call::Fstat => 1,
+        Call::Fstatat => 2,
+        _ => 4,
+    }
+}
+
+/// What a call by path asks about: relative to which descriptor, the path, and whether its last link is
+/// followed. The path is empty where it is the descriptor itself.
+pub fn subject(tracee: &Tracee<'_>, call: Call) -> Result<(i32, Vec<u8>, bool), Errno> {
+    let flags = match call {
+        Call::Stat => return Ok((AT_FDCWD, tracee.path(0)?, true)),
+        Call::Lstat => return Ok((AT_FDCWD, tracee.path(0)?, false)),
+        Call::Fstatat => tracee.int(3),
+        _ => tracee.int(2),
+    };
+    let path = match tracee.pointer(1) {
+        0 => Vec::new(),
+        _ => tracee.path(1)?,
+    };
+    Ok((tracee.int(0), path, flags & NOFOLLOW == 0))
+}
+
+/// Answers a call with what the kernel says of a file.
+pub fn tell(tracee: &Tracee<'_>, call: Call, file: BorrowedFd<'_>) -> Answered {
+    let bytes = match call {
+        Call::Statx => sys::statx(file, tracee.id(2) & SYNC, tracee.id(3))?.to_vec(),
+        _ => Metadata::open(file)?.encode(tracee.layout()),
+    };
+    tracee.write(tracee.pointer(result(call)), &bytes)?;
+    DONE
 }
 
 /// The file of a call with a descriptor, a path and flags.

@@ -261,6 +261,57 @@ pub fn write_memory(tid: u32, address: u64, from: &[u8]) -> Result<usize, Errno>
     }
 }
 
+/// Makes this thread somebody else for the file system, and back with `0, 0`. For anybody but user 0 its
+/// capabilities over files count no more meanwhile.
+pub fn set_file_ids(uid: u32, gid: u32) {
+    // SAFETY: integers; by the bare calls, which concern this thread only. They report no errors: without
+    // the right to, nothing changes.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+    }
+}
+
+/// `statfs` of an open file, as the structure that programs of this machine get.
+pub fn statfs(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
+    // SAFETY: all zeroes is a valid `statfs`, plain numbers.
+    let mut buffer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the buffer lives through the call, which fills it.
+    if unsafe { libc::fstatfs(fd.as_raw_fd(), &raw mut buffer) } < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: `statfs` is plain numbers without padding on 64-bit machines, all of them initialised.
+    let bytes = unsafe {
+        std::slice::from_raw_parts((&raw const buffer).cast::<u8>(), size_of::<libc::statfs>())
+    };
+    Ok(bytes.to_vec())
+}
+
+/// `faccessat2` of an open file itself, by the ids that files are opened with.
+pub fn access(fd: BorrowedFd<'_>, mode: i32) -> Result<(), Errno> {
+    // SAFETY: the path is a C string, everything else integers.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            mode,
+            libc::AT_EMPTY_PATH | libc::AT_EACCESS,
+        )
+    };
+    if done < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// The number of the terminal that an open master belongs to.
+pub fn terminal_number(master: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: TIOCGPTN writes one unsigned number, which lives through the call.
+    if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) } < 0 {
+        return Err(last_errno());
+    }
+    Ok(number)
+}
+
 /// `prlimit` of `RLIMIT_LOCKS`.
 fn limit(tid: u32, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
     let mut old = libc::rlimit64 {

@@ -1,5 +1,6 @@
 //! [`Tracee`]: the thread that waits for an answer: its arguments, its memory, who it is.
 
+use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +10,9 @@ use rustix::io::Errno;
 use super::Shared;
 use super::call::{Call, Layout};
 use super::credentials::Credentials;
+use super::memory::{self, FileIds, Memory};
 use super::owners::Owners;
+use super::served::Served;
 use super::sys::{self, Notice};
 
 /// The kernel takes no longer path, its end included.
@@ -25,6 +28,7 @@ pub struct Tracee<'a> {
     notice: &'a Notice,
     known: Option<(Call, Layout)>,
     own_mask: bool,
+    ids: OnceCell<Option<FileIds>>,
 }
 
 impl<'a> Tracee<'a> {
@@ -35,7 +39,13 @@ impl<'a> Tracee<'a> {
             notice,
             known: shared.calls.get(notice.architecture, notice.number),
             own_mask,
+            ids: OnceCell::new(),
         }
+    }
+
+    /// Who it is for the file system.
+    pub(super) fn file_ids(&self) -> Option<FileIds> {
+        *self.ids.get_or_init(|| memory::ids(self.tid()))
     }
 
     /// What it asks; none for what is refused.
@@ -120,11 +130,36 @@ impl<'a> Tracee<'a> {
         if into.is_empty() {
             return Ok(());
         }
-        match sys::read_memory(self.tid(), address, into) {
+        match self.peek(address, into) {
             Ok(count) if count == into.len() => Ok(()),
             Ok(_) => Err(Errno::FAULT),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Reads what there is of its memory. `EPERM` where the kernel lets us have no look at it.
+    fn peek(&self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        match sys::read_memory(self.tid(), address, into) {
+            Err(Errno::PERM) if self.shared.served.is_some() => {
+                self.memory().read(self.tid(), address, into)
+            }
+            other => other,
+        }
+    }
+
+    /// Descriptors for the memory of processes of other users.
+    pub(super) fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// The kernel's file systems, where they are served.
+    pub(super) fn served(&self) -> Option<&'a Served> {
+        self.shared.served.as_ref()
+    }
+
+    /// Whether ids and owners are pretended.
+    pub fn pretends(&self) -> bool {
+        self.shared.pretends
     }
 
     /// Reads a path, without its end.
@@ -139,7 +174,10 @@ impl<'a> Tracee<'a> {
             let most = if length == 0 { SHORT_PATH } else { MAX_PATH };
             path.resize(MAX_PATH.min(length + rest.min(most)), 0);
             let piece = &mut path[length..];
-            let count = sys::read_memory(self.tid(), at, piece).map_err(|_| Errno::FAULT)?;
+            let count = self.peek(at, piece).map_err(|errno| match errno {
+                Errno::PERM => errno,
+                _ => Errno::FAULT,
+            })?;
             if count == 0 {
                 return Err(Errno::FAULT);
             }
@@ -155,9 +193,24 @@ impl<'a> Tracee<'a> {
     /// Writes all of `from` into its memory.
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
         self.still_there()?;
-        match sys::write_memory(self.tid(), address, from) {
+        let written = match sys::write_memory(self.tid(), address, from) {
+            Err(Errno::PERM) if self.shared.served.is_some() => {
+                self.memory().write(self.tid(), address, from)
+            }
+            other => other,
+        };
+        match written {
             Ok(count) if count == from.len() => Ok(()),
             Ok(_) | Err(_) => Err(Errno::FAULT),
+        }
+    }
+
+    /// The same, also where the process itself may only read.
+    pub fn write_anywhere(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
+        self.still_there()?;
+        match self.memory().write(self.tid(), address, from)? {
+            count if count == from.len() => Ok(()),
+            _ => Err(Errno::FAULT),
         }
     }
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use runtime::{BindSource, View, Workspace};
+use runtime::{BindSource, Roots};
 use rustix::fs::FileType;
 
 use super::{Held, content, cover};
@@ -70,17 +70,26 @@ impl<'a> Bind<'a> {
         let dir = held.scratch(&format!("bind{}", new_number(held)?));
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         match &self.origin {
-            Origin::Tree(tree) => self.of_layers(&tree.stack(stage)?, &dir, held),
+            Origin::Tree(tree) => {
+                let roots = stage.shared.env.roots;
+                self.of_layers(roots, &tree.stack(stage)?, &dir, held)
+            }
             _ => self.of_directory(stage, &dir, held),
         }
     }
 
-    fn of_layers(&self, stack: &LayerStack, dir: &Path, held: &mut Held) -> Result<BindSource> {
+    fn of_layers(
+        &self,
+        roots: &Roots,
+        stack: &LayerStack,
+        dir: &Path,
+        held: &mut Held,
+    ) -> Result<BindSource> {
         let lowers = stack.lowers();
-        let overlay = if self.readonly {
-            View::overlay(&lowers, dir)?.attach(&dir.join("mounted"))?
-        } else {
-            Workspace::overlay(&lowers, dir)?.attach()?
+        let overlay = match roots {
+            Roots::Overlays if !self.readonly => roots.workspace(&lowers, dir)?.attach()?,
+            // What is put into a tree is a copy, which may as well be written.
+            _ => roots.view(&lowers, dir)?.attach(&dir.join("mounted"))?,
         };
         let root = RootDir::from_fd(overlay.root().try_clone_to_owned()?);
         let found = self.resolve(&root)?;
@@ -98,10 +107,11 @@ impl<'a> Bind<'a> {
             Some(Difference::Hidden(hidden)) => hidden.as_slice(),
             Some(Difference::None) | None => &[],
         };
-        if hidden.is_empty() && self.readonly {
+        let is_copied = matches!(stage.shared.env.roots, Roots::Trees(_));
+        if hidden.is_empty() && (self.readonly || is_copied) {
             return Ok(BindSource::Fd(found));
         }
-        if is_directory(&found)? {
+        if !is_copied && is_directory(&found)? {
             let overlay = dir.join("overlay");
             // Where no overlay can lie on this directory's file system, a copy will do.
             if let Ok(overlay) = cover::over(&found, hidden, self.readonly, &overlay) {

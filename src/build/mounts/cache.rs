@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use runtime::BindSource;
+use runtime::{BindSource, Roots};
 
 use super::bind::{copy_tree, is_directory, set_mode};
 use super::{Held, MountError, content, is_supervised, possible_owner};
@@ -55,7 +55,7 @@ pub(super) struct Directories(BTreeMap<Digest, PathBuf>);
 
 impl Directories {
     pub(super) fn source(&self, cache: &Cache<'_>) -> BindSource {
-        BindSource::Path(self.0.get(&cache.key).cloned().unwrap_or_default())
+        BindSource::Owned(self.0.get(&cache.key).cloned().unwrap_or_default())
     }
 }
 
@@ -176,10 +176,15 @@ pub(super) fn take(
 }
 
 fn wait_for(stage: &Stage<'_>, shown: &Step, cache: &Cache<'_>) -> Result<CacheMount> {
+    let sharing = match (stage.shared.env.roots, cache.sharing) {
+        // It can be in one tree at a time.
+        (Roots::Trees(_), CacheSharing::Shared) => CacheSharing::Locked,
+        (_, sharing) => sharing,
+    };
     let mut told = false;
     loop {
         let store = stage.store();
-        let mut attempt = store.try_cache(&cache.key, &cache.id, cache.sharing)?;
+        let mut attempt = store.try_cache(&cache.key, &cache.id, sharing)?;
         if let CacheAttempt::New(new) = attempt {
             let staging = store.staging()?;
             let dir = staging.path().join("cache");

@@ -1,5 +1,7 @@
 //! [`Ids`]: which owners the disk can hold.
 
+use std::ops::Deref;
+
 /// What the disk under a root file system can hold, seen from this process.
 pub trait Ids {
     /// Whether a file can belong to `uid`.
@@ -17,6 +19,10 @@ pub trait Ids {
     /// attribute of the file, too, and set-id bits where `exec` finds them.
     fn are_supervised(&self) -> bool {
         false
+    }
+    /// Whether deletions are marked on the disk, as overlayfs does; else in the layer's table.
+    fn holds_marks(&self) -> bool {
+        true
     }
 }
 
@@ -65,5 +71,40 @@ impl Ids for runtime::IdMap {
 
     fn are_supervised(&self) -> bool {
         self.is_single()
+    }
+}
+
+/// The disk under a store's layers.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The id map of the sandbox that this process has entered.
+    pub ids: runtime::IdMap,
+    /// Whether overlays are mounted of the layers, which then hold overlayfs' marks.
+    pub overlays: bool,
+}
+
+impl Deref for Disk {
+    type Target = runtime::IdMap;
+
+    fn deref(&self) -> &runtime::IdMap {
+        &self.ids
+    }
+}
+
+impl Ids for Disk {
+    fn holds_uid(&self, uid: u32) -> bool {
+        self.ids.holds_uid(uid)
+    }
+
+    fn holds_gid(&self, gid: u32) -> bool {
+        self.ids.holds_gid(gid)
+    }
+
+    fn are_supervised(&self) -> bool {
+        self.ids.is_single()
+    }
+
+    fn holds_marks(&self) -> bool {
+        self.overlays
     }
 }

@@ -231,7 +231,13 @@ impl Target<'_> {
         self.record(path, attr)
     }
 
+    /// The end of whatever makes or changes an entry, which is therefore not deleted.
     fn record(&mut self, path: &RootPath, attr: Option<Attr>) -> Result<()> {
+        if let Some(marks) = self.attributes.marks_mut()
+            && marks.is_deleted(path)
+        {
+            marks.clear(path);
+        }
         if let Some(attr) = attr {
             self.attributes.insert(path.clone(), attr);
             return Ok(());
