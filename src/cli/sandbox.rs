@@ -94,6 +94,7 @@ impl Wanted {
                 findings = look(&places)?;
             }
         }
+        findings.places.clone_from(&places);
         let chosen = findings.choose(self.mode);
         let at = chosen.as_ref().map_or(0, |choice| choice.place);
         let Some(root) = places.get(at).cloned() else {
@@ -114,7 +115,6 @@ impl Wanted {
         if let Ok(settled) = &settled {
             self.remember(settled);
         }
-        findings.places = places;
         Ok(Probed {
             findings,
             root,

@@ -290,6 +290,10 @@ impl Findings {
             around.apparmor_userns = Some(true);
             lack.advice = diagnose::explain(facility, &lack.failed, &around);
         }
+        if let Some(place) = place.and_then(|place| self.places.get(place)) {
+            let named = format!("in {}", place.display());
+            lack.failed.step = lack.failed.step.replace("there", &named);
+        }
         Some(lack)
     }
 
