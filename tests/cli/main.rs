@@ -41,7 +41,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use harness::{Cases, SECRET, Who};
-use support::{BUSYBOX, Context, Outcome};
+use support::{BUSYBOX, Context, IN_TREES, Outcome};
 
 /// A case: its name and what it does.
 type Case = (&'static str, fn(&Context) -> Outcome);
@@ -122,9 +122,6 @@ fn run_case(name: &str, base: &Path) -> ExitCode {
         None => ExitCode::FAILURE,
     }
 }
-
-/// Root whose steps run without namespaces and mounts.
-const IN_TREES: &str = "root, chroot";
 
 fn everyone() -> Vec<Who> {
     if !nix::unistd::geteuid().is_root() {

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+/// Root whose steps run without namespaces and mounts, as the list of users calls him.
+pub const IN_TREES: &str = "root, chroot";
 /// What base images are made of.
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -213,7 +215,7 @@ impl Context {
     /// Whether steps run in trees, because nothing is mounted.
     pub fn in_trees(&self) -> bool {
         let name = self.base.file_name().unwrap().to_string_lossy();
-        name.ends_with(&format!("-{}", crate::IN_TREES.replace([' ', ','], "")))
+        name.ends_with(&format!("-{}", IN_TREES.replace([' ', ','], "")))
     }
 
     /// What is left in the store's directory for unfinished work.
