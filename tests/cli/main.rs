@@ -12,6 +12,7 @@ mod caches;
 mod config;
 mod contexts;
 mod distrust;
+mod doctor;
 mod explain;
 mod files;
 mod granted;
@@ -76,6 +77,7 @@ fn cases() -> Vec<Case> {
         granted::CASES,
         shared::CASES,
         distrust::CASES,
+        doctor::CASES,
     ]
     .concat()
 }

@@ -195,7 +195,9 @@ fn links(cx: &Context) -> Outcome {
          echo in | cat /proc/self/fd/0; echo in2 | cat /dev/stdin; echo in3 | cat /etc/input
          exec 5>/tmp/file; readlink /proc/self/fd/5; echo hi >/proc/self/fd/5; cat /tmp/file
          echo new >/proc/self/cwd/made; cat /etc/made; ls -l /proc/self/fd | grep -c pipe
-         cmp /me /bin/busybox && echo same; cd /proc/self/root && pwd -P
+         cmp /me /bin/busybox && echo same; chmod 604 /proc/self/fd/5; stat -c %a /tmp/file
+         touch -d @1000 /proc/self/fd/5; stat -c %Y /tmp/file; /bin/inside --inside held
+         cd /proc/self/root && pwd -P
          cd /proc/self/fd && ls | head -1",
     );
     let lines: Vec<&str> = out.lines().collect();
@@ -214,6 +216,9 @@ fn links(cx: &Context) -> Outcome {
         "new",
         "2",
         "same",
+        "604",
+        "1000",
+        "held well",
         "/",
         "0",
     ];
@@ -346,7 +351,7 @@ fn users(cx: &Context) -> Outcome {
     let lines: Vec<&str> = out.lines().filter(|l| !l.contains(": ")).collect();
     assert_eq!(
         lines,
-        ["70", "for ann", "1", "/bin/busybox", "x", "2", "/etc", "4"],
+        ["70", "for ann", "1", "/bin/busybox", "x", "2", "/etc", "3"],
         "{exit:?} {out}"
     );
     let out = sh(

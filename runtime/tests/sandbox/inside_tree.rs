@@ -17,6 +17,7 @@ pub fn run(what: &str) -> ExitCode {
         "reach" => reach(),
         "climb" => climb(),
         "dropped" => dropped(),
+        "held" => held(),
         "again" => again(),
         "errors" => errors(),
         "costs" => costs(),
@@ -130,6 +131,39 @@ fn climb() {
     println!("all refused");
 }
 
+/// An open file by its link in `/proc`.
+fn held() {
+    use rustix::fs::{XattrFlags, getxattr, linkat, setxattr};
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    let file = rustix::fs::open("/tmp", flags, Mode::RUSR | Mode::WUSR).unwrap();
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(
+        rustix::fs::CWD,
+        &link,
+        rustix::fs::CWD,
+        "/tmp/named",
+        AtFlags::SYMLINK_FOLLOW,
+    )
+    .unwrap();
+    assert_eq!(rustix::fs::fstat(&file).unwrap().st_nlink, 1);
+    setxattr(&link, "user.mine", b"x", XattrFlags::empty()).unwrap();
+    assert_eq!(
+        getxattr("/tmp/named", "user.mine", &mut [0_u8; 9][..]),
+        Ok(1)
+    );
+    assert_eq!(getxattr(&link, "user.mine", &mut [0_u8; 9][..]), Ok(1));
+    let none = getxattr("/proc/self/status", "user.mine", &mut [0_u8; 9][..]);
+    assert_eq!(none, Err(Errno::OPNOTSUPP));
+    assert_eq!(
+        rustix::fs::listxattr("/proc/self/fd", &mut [0_u8; 9][..]),
+        Ok(0)
+    );
+    let refused = rustix::fs::chmod("/proc/self/status", Mode::RWXU);
+    assert_eq!(refused, Err(Errno::PERM));
+    println!("held well");
+}
+
 /// After changing its user without an exec.
 fn dropped() {
     nix::unistd::setgroups(&[]).unwrap();
@@ -149,7 +183,7 @@ fn dropped() {
         .unwrap();
     OpenOptions::new().write(true).open("/dev/null").unwrap();
     // What it starts is somebody that can be looked at again.
-    let out = Command::new("/proc/self/exe")
+    let out = Command::new("/bin/inside")
         .args(["--inside", "ids"])
         .output()
         .unwrap();

@@ -27,6 +27,8 @@ pub enum Class {
     Open,
     /// Asking about files by path, without opening them.
     Look,
+    /// Changing files, and looking at their attributes, by path.
+    Change,
     /// Changing the working directory.
     Move,
     /// Calls after which the kernel refuses us a look into the process: it is somebody else, or wants it.
@@ -43,6 +45,7 @@ pub enum Class {
 pub const TREE: &[Class] = &[
     Class::Open,
     Class::Look,
+    Class::Change,
     Class::Move,
     Class::Exec,
     Class::Hide,
@@ -99,6 +102,10 @@ impl Class {
             Self::Look => {
                 "stat lstat newfstatat statx stat64 lstat64 fstatat64 oldstat oldlstat access \
                  faccessat faccessat2 readlink readlinkat statfs statfs64"
+            }
+            Self::Change => {
+                "chmod fchmodat fchmodat2 chown chown32 fchownat utimensat linkat getxattr lgetxattr \
+                 setxattr listxattr llistxattr"
             }
             Self::Move => "chdir",
             Self::Hide => {

@@ -232,6 +232,11 @@ fn serve(shared: &Shared, helper: bool) {
     if own_mask {
         resolve::go_among_descriptors();
     }
+    // Files are opened as who asks for them, whose groups these are not.
+    let is_real = shared.served.is_some() && !shared.pretends;
+    if is_real && rustix::thread::set_thread_groups(&[]).is_err() {
+        return shared.stop();
+    }
     loop {
         if helper && !sys::is_pending(&shared.listener) && !shared.wait_for_more() {
             return;

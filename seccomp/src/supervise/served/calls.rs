@@ -137,11 +137,7 @@ fn may_write(path: &[u8]) -> bool {
 
 /// Opens what a process has open, by the link in `/proc`.
 fn held(served: &Served, tracee: &Tracee<'_>, link: &[u8], flags: i32) -> Result<OwnedFd, Errno> {
-    let mut names = link.splitn(4, |byte| *byte == b'/').skip(2);
-    let pid = names.next().and_then(number).ok_or(Errno::NOENT)?;
-    let rest = names.next().ok_or(Errno::NOENT)?;
-    let rest = std::ffi::CString::new(rest).map_err(|_| Errno::INVAL)?;
-    let process = served.process(pid)?;
+    let (process, rest) = process_of(served, link)?;
     let who = who(tracee)?;
     let open = |flags| as_caller(who, || sys::open_at(process.as_fd(), &rest, flags, 0));
     let flags = flags | libc::O_NOCTTY;
@@ -156,6 +152,15 @@ fn held(served: &Served, tracee: &Tracee<'_>, link: &[u8], flags: i32) -> Result
     let file = open(flags | libc::O_NONBLOCK)?;
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
+}
+
+/// The directory of the process that a link of `/proc` is in, and the way on from there.
+pub fn process_of(served: &Served, link: &[u8]) -> Result<(OwnedFd, std::ffi::CString), Errno> {
+    let mut names = link.splitn(4, |byte| *byte == b'/').skip(2);
+    let pid = names.next().and_then(number).ok_or(Errno::NOENT)?;
+    let rest = names.next().ok_or(Errno::NOENT)?;
+    let rest = std::ffi::CString::new(rest).map_err(|_| Errno::INVAL)?;
+    Ok((served.process(pid)?, rest))
 }
 
 /// Opens or makes a file of the tree that only a link of `/proc` leads to.
@@ -200,27 +205,36 @@ fn asked(
         return Ok(None);
     };
     tracee.still_there()?;
-    let (file, path) = match spot {
+    let path = match &spot {
+        Spot::Virtual(path, _) | Spot::Held(path) => path.clone(),
+        Spot::Real(_) => Vec::new(),
+    };
+    Ok(Some((open_spot(served, tracee, spot, follow)?, path)))
+}
+
+/// Opens what a path leads to, as a mere path.
+pub fn open_spot(
+    served: &Served,
+    tracee: &Tracee<'_>,
+    spot: Spot,
+    follow: bool,
+) -> Result<OwnedFd, Errno> {
+    match spot {
         Spot::Virtual(path, directory) => {
             let node = served.node(tracee, &path)?;
             if directory && !matches!(node, Node::Directory(_)) {
                 return Err(Errno::NOTDIR);
             }
-            (looked_at(served, &path, node)?, path)
+            looked_at(served, &path, node)
         }
-        Spot::Held(link) => (held(served, tracee, &link, libc::O_PATH)?, link),
+        Spot::Held(link) => held(served, tracee, &link, libc::O_PATH),
         Spot::Real(path) => {
             let mut flags = OFlags::PATH;
             flags.set(OFlags::NOFOLLOW, !follow);
             let way = ResolveFlags::NO_MAGICLINKS;
-            let who = who(tracee)?;
-            (
-                as_caller(who, || served.open_beneath(&path, flags, way))?,
-                Vec::new(),
-            )
+            as_caller(who(tracee)?, || served.open_beneath(&path, flags, way))
         }
-    };
-    Ok(Some((file, path)))
+    }
 }
 
 fn looked_at(served: &Served, path: &[u8], node: Node) -> Result<OwnedFd, Errno> {

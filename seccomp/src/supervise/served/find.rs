@@ -69,7 +69,7 @@ impl Served {
     }
 
     /// Where relative paths begin; none outside of the tree.
-    fn base(&self, tracee: &Tracee<'_>, dir: i32) -> Option<Vec<u8>> {
+    pub fn base(&self, tracee: &Tracee<'_>, dir: i32) -> Option<Vec<u8>> {
         let link = match dir {
             AT_FDCWD => format!("/proc/{}/cwd", tracee.tid()),
             number => format!("/proc/{}/fd/{number}", tracee.tid()),

@@ -26,6 +26,7 @@
 //! - Whatever is opened in the tree on behalf of a process is resolved beneath the tree.
 
 mod calls;
+mod change;
 mod device;
 mod find;
 mod node;
@@ -173,6 +174,18 @@ impl Served {
                 tracee.memory().keep(tracee.tid());
                 Ok(Answer::Continue)
             }
+            C::Chmod
+            | C::Fchmodat
+            | C::Fchmodat2
+            | C::Chown
+            | C::Fchownat
+            | C::Utimensat
+            | C::Linkat
+            | C::Getxattr
+            | C::Lgetxattr
+            | C::Setxattr
+            | C::Listxattr
+            | C::Llistxattr => change::answer(self, tracee, call),
             C::Uname => calls::uname(self, tracee),
             C::Kill | C::Process(_) | C::Priority(_) => processes::answer(tracee, self.init, call),
             _ => Ok(Answer::Continue),
