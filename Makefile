@@ -2,6 +2,7 @@
 # make demo       builds it, then an example image as an unprivileged user, and runs that
 # make test       all tests: cargo's, a short run of every fuzz target, and those of integration/
 # make differential   the same Dockerfiles by docker and by buildah, and what differs in the images
+# make environments   the scenarios in every environment, which takes hours; WRITE=1 writes docs/environments.md
 # make fuzz       SECONDS=600 TARGETS="parse plan": the fuzz targets for longer
 # make lint       formatting, clippy, documentation, licences
 # make image      images of lapstrake itself, by lapstrake: IMAGE=registry.example/lapstrake IMAGE_FLAGS=--push
@@ -21,7 +22,8 @@ IMAGE_FLAGS ?=
 SECONDS ?= 10
 TARGETS ?=
 
-.PHONY: all demo test test-cargo test-integration test-differential test-bases differential fuzz lint bench image \
+.PHONY: all demo test test-cargo test-integration test-environments test-differential test-bases environments \
+	differential fuzz lint bench image \
 	install clean setup setup-test FORCE
 .DEFAULT_GOAL := all
 
@@ -42,13 +44,13 @@ demo: build/lapstrake
 	@integration/setup/packages demo
 	@integration/demo --bin build/lapstrake
 
-test: test-cargo fuzz test-integration test-differential
+test: test-cargo fuzz test-integration test-environments test-differential
 
 # What the tests need besides the binary: packages, users (and the toolchain that is pinned, which rustup fetches
 # when cargo is first called, and must not twice at once), and base images, which take minutes the first time.
 setup-test: setup
 	@$(CARGO) --version
-	@for set in test differential fuzz; do integration/setup/packages $$set || exit; done
+	@for set in test environments differential fuzz; do integration/setup/packages $$set || exit; done
 	@integration/setup/users
 
 test-bases: setup
@@ -67,6 +69,15 @@ fuzz: setup
 test-integration: build/lapstrake
 	@integration/setup/packages test
 	integration/run --bin build/lapstrake $(FILTER)
+
+# One small scenario in every environment, most in a few. Skips itself, and says why, where runc cannot work.
+test-environments: build/lapstrake
+	@integration/setup/packages environments
+	integration/environments/run --bin build/lapstrake --quick --jobs 2 $(FILTER)
+
+environments: build/lapstrake
+	@integration/setup/packages environments
+	integration/environments/run --bin build/lapstrake $(if $(WRITE),--write) $(FILTER)
 
 # With docker alone, which is fast; it skips itself where dockerd cannot start.
 test-differential: build/lapstrake

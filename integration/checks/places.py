@@ -86,13 +86,15 @@ def forms_are_looked_at(env):
 
 
 def volumes_are_there(env):
-    """What a container mounts is a volume of its pod, and what "baseline" forbids is not in its manifests."""
+    """What a container mounts is a volume of its pod; what "baseline" and "restricted" forbid is not in their manifests."""
     for path, text in files(".yaml").items():
         for pod in [p for d in documents(text) for p in kinds.pods(d)]:
             volumes = {v["name"] for v in pod.get("volumes", [])}
             for container in pod["containers"] + pod.get("initContainers", []):
                 mounted = {m["name"] for m in container.get("volumeMounts", [])}
                 expect(mounted <= volumes, f"{path}: no volume {mounted - volumes}")
+                if path == "kubernetes/restricted-localhost.yaml":
+                    restricted(path, pod, container.get("securityContext", {}))
                 if path in ("kubernetes/baseline.yaml", "kubernetes/host-users-false.yaml", "jenkins/build-pod.yaml"):
                     baseline(path, container.get("securityContext", {}))
 
@@ -102,6 +104,16 @@ def baseline(path, security):
     expect(added <= kinds.BASELINE, f"{path}: baseline forbids {added - kinds.BASELINE}")
     profiles = [security.get(p, {}).get("type") for p in ("seccompProfile", "appArmorProfile")]
     expect("Unconfined" not in profiles and not security.get("privileged"), f"{path}: forbidden by baseline")
+
+
+def restricted(path, pod, own):
+    """As the Pod Security Standard "restricted" has it; what the pod says holds where the container says nothing."""
+    both = {**pod.get("securityContext", {}), **own}
+    wanted = {"runAsNonRoot": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    same({k: both.get(k) for k in wanted}, wanted, f"what {path} says of a container")
+    expect(both.get("runAsUser") != 0 and "privileged" not in both, f"{path}: forbidden by restricted")
+    expect(both["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"), f"{path}: filter")
+    expect(both.get("appArmorProfile", {}).get("type") != "Unconfined", f"{path}: AppArmor")
 
 
 def commands(env):
@@ -195,7 +207,7 @@ def shown(env):
     everything = pages("docs/places")
     for path, text in everything.items():
         for language, block in FENCE.findall(text):
-            if language in ("yaml", "toml", "groovy", "text"):
+            if language in ("yaml", "toml", "groovy", "text") or block.startswith("#!"):
                 expect(any(squeezed(block) in whole for whole in texts.values()),
                        f"{path} shows what is in no example:\n{block[:300]}")
     for path in texts:
@@ -237,7 +249,7 @@ def image_has_the_toolchain(env):
 CHECKS = [
     ("places: manifests have the fields of their kinds", forms),
     ("places: faults in manifests are found", forms_are_looked_at),
-    ("places: volumes are there, and baseline is kept", volumes_are_there),
+    ("places: volumes are there, and the standards are kept", volumes_are_there),
     ("places: the builds of the manifests are understood", commands),
     ("places: scripts are well formed, and their flags exist", scripts),
     ("places: flags in the pages exist", commands_in_pages),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import time
 
 from harness import builders, scenario
@@ -43,6 +44,12 @@ def mode_of(log):
     raise Failure(f"not a mode: {line[1]}")
 
 
+def computed():
+    """Seconds of processors that programs have used which were started from here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def digest_of(layout):
     with open(os.path.join(layout, "index.json")) as f:
         return json.load(f)["manifests"][0]["digest"]
@@ -50,18 +57,19 @@ def digest_of(layout):
 
 class Run(scenario.Run):
     """The checks of a scenario in a place. With `reference` (tag -> digest, layers) an image must be the same as
-    there, which then has been judged; without, it is judged here and becomes the reference."""
+    there, which then has been judged; without, it is judged here, `light`ly or by all peers, and becomes the reference."""
 
-    def __init__(self, report, name, spec, builder, registry, scratch, reference):
+    def __init__(self, report, name, spec, builder, registry, scratch, reference, light=False):
         super().__init__(report, name, spec, builder, registry, scratch)
-        self.reference, self.images = reference, {}
-        self.seconds, self.mode = 0.0, None
+        self.reference, self.light, self.images = reference, light, {}
+        self.seconds, self.computing, self.mode = 0.0, 0.0, None
 
     def build(self, image):
         context, file = self.paths(image)
-        begin = time.monotonic()
+        begin, used = time.monotonic(), computed()
         log = self.builder.build(context, file, image["tag"], image.get("args", []))
         self.seconds += time.monotonic() - begin
+        self.computing += computed() - used
         self.mode = mode_of(log)
         same(self.mode, table.expected(self.user.environment), "mode of the sandbox")
         self.said(image, log)
@@ -75,12 +83,14 @@ class Run(scenario.Run):
     def judged(self, image):
         """An image that the reference is, byte for byte, has been judged; others are looked into."""
         if self.reference is None:
-            super().judged(image)
+            super().judged({**image, "peers": False} if self.light else image)
         elif image["tag"] in table.UNLIKE or image["tag"] not in self.reference:
             super().judged({**image, "peers": False})
         else:
             layout = self.layout(image)
-            if self.report.check(self.title(image, "exported as an OCI layout"), self.export, image, layout):
+            peer = self.report.check(self.title(image, "exported as an OCI layout"), self.export, image, layout)
+            if peer is not None:
+                self.exported[image["tag"]] = peer
                 self.report.check(self.title(image, "is the reference's image"), self.equal, image["tag"])
 
     def equal(self, tag):

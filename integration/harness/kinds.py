@@ -34,7 +34,8 @@ POD = {"restartPolicy": ("Never", "OnFailure", "Always"), "automountServiceAccou
        "containers": [CONTAINER], "volumes": VOLUMES}
 ON_EXIT = {"containerName": str, "operator": ("In", "NotIn"), "values": [int]}
 JOB = {"backoffLimit": int, "activeDeadlineSeconds": int, "ttlSecondsAfterFinished": int,
-       "podFailurePolicy": {"rules": [{"action": ("FailJob", "Ignore", "Count"), "onExitCodes": ON_EXIT}]},
+       "podFailurePolicy": {"rules": [{"action": ("FailJob", "Ignore", "Count"), "onExitCodes": ON_EXIT,
+                                       "onPodConditions": [{"type": ("DisruptionTarget",), "status": str}]}]},
        "template": {"metadata": META, "spec": POD}}
 
 TEKTON_STEP = {"name": str, "image": str, "workingDir": str, "env": ENV, "args": [str], "command": [str], "script": str,

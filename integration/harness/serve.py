@@ -70,7 +70,7 @@ def main(job):
     if job["netns"]:
         private_network()
     with open(job["log"], "wb") as log:
-        os.fchown(log.fileno(), job["uid"], job["gid"])  # a server may want to open /dev/stderr anew
+        os.fchmod(log.fileno(), 0o666)  # a server, whoever it runs as, may want to open /dev/stderr anew
         child = subprocess.Popen(job["cmd"], env=job["env"], cwd=job["cwd"], stdin=subprocess.DEVNULL, stdout=log,
                                  stderr=log, preexec_fn=drop(job["uid"], job["gid"]), start_new_session=True)
         status, body = fetch(job["port"], job["path"], job.get("post"), child)

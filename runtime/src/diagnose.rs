@@ -6,6 +6,7 @@
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::needs;
 use crate::probe::{Facility, Failed};
 use crate::surroundings::{Helper, Surroundings, cap};
 
@@ -46,7 +47,16 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
         Facility::UserNamespace => user_namespace(errno, around),
         Facility::ManyIds => many_ids(failed, around),
         Facility::OneId => one_id(around),
+        Facility::Overlay if failed.step.contains("of a layer") => Advice::new(
+            "its file system has no whiteouts or no extended attributes (user.*), so that no step could rename or replace what is in its image",
+            "put the store on ext4, xfs, btrfs or, from Linux 6.6 on, tmpfs, with --root or LAPSTRAKE_ROOT",
+        ),
         Facility::Overlay => overlay(errno, around),
+        Facility::SystemCalls => {
+            let name = failed.step.strip_prefix("call ").unwrap_or(&failed.step);
+            let (cause, cure) = needs::explain(name, failed.errno);
+            Advice::new(cause, cure)
+        }
         Facility::FreshProc if errno == Errno::EPERM => Advice::new(
             "the container hides parts of /proc, so the kernel mounts no other",
             UNMASK,
@@ -92,7 +102,7 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
             "none is needed; xfs and btrfs can",
         ),
         Facility::SeccompFilter => Advice::new(
-            "the kernel installs no seccomp filter",
+            "the kernel installs no system call filter",
             "use a kernel with CONFIG_SECCOMP_FILTER",
         ),
         Facility::SeccompNotification => notification(errno, around),
@@ -156,7 +166,7 @@ fn many_ids(failed: &Failed, around: &Surroundings) -> Advice {
     };
     if failed.step.starts_with("find subordinate ids") {
         return Advice::new(
-            said,
+            "the user has no range of subordinate ids",
             format!(
                 "as root `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, or the line {user}:100000:65536 in /etc/subuid and /etc/subgid of the image"
             ),

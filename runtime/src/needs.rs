@@ -23,6 +23,28 @@ pub struct MissingCall {
     error: io::Error,
 }
 
+impl MissingCall {
+    /// What the kernel said.
+    pub fn errno(&self) -> i32 {
+        self.error.raw_os_error().unwrap_or(0)
+    }
+}
+
+/// Cause and cure of a call of the table that fails with `errno`.
+pub(crate) fn explain(name: &str, errno: i32) -> (String, &'static str) {
+    let found = NEEDS.iter().find(|need| need.name == name);
+    let since = found.map_or("a newer kernel", |need| need.since);
+    let cause = match errno {
+        libc::ENOSYS => {
+            format!("{name} needs {since} or later, and a seccomp filter that knows it")
+        }
+        _ => format!("a seccomp filter or a security module refuses {name}"),
+    };
+    (cause, ALLOW)
+}
+
+const ALLOW: &str = "Kubernetes: securityContext.seccompProfile.type: Unconfined; Docker, Podman: --security-opt seccomp=unconfined";
+
 /// What to do about a call that fails with `error` and that `since` has.
 fn cure(error: &io::Error, since: &str) -> String {
     let allow = "in a container allow it, in Kubernetes with securityContext.seccompProfile.type: Unconfined, \

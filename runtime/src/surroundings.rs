@@ -164,6 +164,21 @@ pub fn key(place: &Path) -> Option<String> {
     }
     let label = text("/proc/self/attr/current").unwrap_or_default();
     write!(key, "\nlabel {label}").ok()?;
+    // Root maps ids by itself.
+    if !nix::unistd::geteuid().is_root() {
+        key += &helpers_key()?;
+    }
+    let stat = rustix::fs::statfs(place).ok()?;
+    let device = fs::metadata(place).ok()?.dev();
+    write!(key, "\n{} {device} {:x}", place.display(), stat.f_type).ok()?;
+    Some(key)
+}
+
+/// The part of a key that tells who may map which ids.
+fn helpers_key() -> Option<String> {
+    use std::fmt::Write as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let mut key = String::new();
     for name in ["newuidmap", "newgidmap"] {
         let found = Helper::find(name).and_then(|helper| fs::metadata(helper.path).ok());
         if let Some(m) = found {
@@ -182,9 +197,6 @@ pub fn key(place: &Path) -> Option<String> {
         let text = fs::read(file).unwrap_or_default();
         write!(key, "\n{file} {} {:016x}", text.len(), fingerprint(&text)).ok()?;
     }
-    let stat = rustix::fs::statfs(place).ok()?;
-    let device = fs::metadata(place).ok()?.dev();
-    write!(key, "\n{} {device} {:x}", place.display(), stat.f_type).ok()?;
     Some(key)
 }
 

@@ -33,8 +33,7 @@ impl Stage<'_> {
     ) -> Result<BuiltLayer> {
         let inherit = match owners {
             Some(owners) => Inherit::Supervised(owners),
-            None if self.shared.env.ids.is_single() => Inherit::Copies,
-            None => Inherit::Nothing,
+            None => Inherit::Copies,
         };
         if !self.shared.env.ids.holds_marks() {
             mark(&mut recorded, upper);

@@ -64,6 +64,7 @@ pub use lazy::LazyLayer;
 pub use mounts::{Agent, Agents, MountError, Secret, Secrets};
 pub use scheduler::build;
 pub use stage::rfc3339;
+pub use supported::Limits;
 pub use workdir::make_dirs;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,8 @@ pub struct Settings {
     pub no_cache_stages: Vec<String>,
     /// Ask registries for base images even if the store has them.
     pub pull: bool,
+    /// What the sandbox cannot do for RUN.
+    pub limits: Limits,
     /// The network of RUN.
     pub network: runtime::Network,
     /// Entries of `/etc/hosts` for RUN: (name, address).

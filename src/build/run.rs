@@ -14,7 +14,7 @@ use super::{Ended, RunFailed, Settings, workdir};
 use crate::cache::{KeyBuilder, StepKey};
 use crate::dockerfile::{NetworkMode, SecurityMode};
 use crate::layer;
-use crate::plan::{InlineFile, RunStep};
+use crate::plan::{InlineFile, RunStep, is_secret_name};
 use crate::progress::Step;
 use crate::rootfs::{RootDir, resolve_user};
 
@@ -30,12 +30,7 @@ fn key(stage: &Stage<'_>, step: &RunStep, mounts: Option<&Mounts<'_>>) -> StepKe
     key.field("base", stage.chain());
     key.field("platform", settings.platform.to_string());
     key.list("argument", &step.argv);
-    key.list(
-        "env",
-        step.env
-            .iter()
-            .map(|(name, value)| format!("{name}={value}")),
-    );
+    key.variables("env", &step.env, is_secret_name);
     key.field("workdir", &step.cwd);
     key.field("user", &step.user);
     key.field("network", format!("{:?}", network(stage, step)));

@@ -1,11 +1,32 @@
 //! What a Dockerfile can ask for and this version does not do: refused by name, and before
 //! anything is fetched or executed.
 
+use runtime::Mode;
+
 use super::stage::{label, summary};
 use super::{Settings, StepFailed, Unsupported};
-use crate::dockerfile::{Instruction, InstructionKind, NetworkMode, Run, SecurityMode};
+use crate::dockerfile::{Instruction, InstructionKind, MountFlag, NetworkMode, Run, SecurityMode};
 use crate::image::Platform;
 use crate::plan::{self, Plan, Stage};
+
+/// What the sandbox of a build cannot do for its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Steps have no namespaces and no mounts of their own.
+    pub no_mounts: bool,
+    /// There is one id, and nobody shows steps any other.
+    pub only_root: bool,
+}
+
+impl Limits {
+    /// Those of a mode; `only_root` if it has one id and no supervisor.
+    pub fn new(mode: Mode, only_root: bool) -> Self {
+        Self {
+            no_mounts: mode == Mode::Chroot,
+            only_root,
+        }
+    }
+}
 
 /// Looks through every stage that will be built.
 pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> {
@@ -21,10 +42,32 @@ pub(super) fn check_stage(stage: &Stage, settings: &Settings) -> Result<(), Step
         source,
     };
     check_platform(stage).map_err(|error| failed(&stage.from, error.into()))?;
+    let mut user = None;
     for instruction in &stage.instructions {
         check_instruction(instruction, settings).map_err(|error| failed(instruction, error))?;
+        match &instruction.kind {
+            InstructionKind::User(name) => user = Some(name.value.as_str()),
+            InstructionKind::Run(_) => check_user(user, settings.limits)
+                .map_err(|error| failed(instruction, error.into()))?,
+            _ => {}
+        }
     }
     Ok(())
+}
+
+/// A RUN after USER where nobody but root can be had. What a variable holds is seen by the step itself.
+fn check_user(user: Option<&str>, limits: Limits) -> Result<(), Unsupported> {
+    let Some(user) = user.filter(|user| limits.only_root && !user.contains('$')) else {
+        return Ok(());
+    };
+    let mut names = user.split(':');
+    if names.all(|name| matches!(name, "0" | "root")) {
+        return Ok(());
+    }
+    refuse(
+        &format!("RUN as USER {user} in a sandbox with one id and no supervisor"),
+        "`lapstrake doctor` tells what is missing for more",
+    )
 }
 
 /// Looks at one instruction, which may be a trigger.
@@ -63,6 +106,9 @@ fn check_run(run: &Run, settings: &Settings) -> Result<(), Unsupported> {
         );
     }
     let network = run.network.as_ref().map(|flag| flag.value);
+    if settings.limits.no_mounts {
+        check_without_mounts(run, network, security, settings)?;
+    }
     let is_wider = settings.network != runtime::Network::Host;
     if network == Some(NetworkMode::Host) && is_wider && !settings.allow.host_network {
         return refuse(
@@ -73,9 +119,73 @@ fn check_run(run: &Run, settings: &Settings) -> Result<(), Unsupported> {
     Ok(())
 }
 
+/// What takes a namespace or a mount: docs/doctor.md lists it under `chroot`.
+fn check_without_mounts(
+    run: &Run,
+    network: Option<NetworkMode>,
+    security: Option<SecurityMode>,
+    settings: &Settings,
+) -> Result<(), Unsupported> {
+    let none = settings.network == runtime::Network::None;
+    let has_size = |mount: &MountFlag| {
+        let tmpfs = |(key, value): &(String, Option<String>)| {
+            key == "type" && value.as_deref() == Some("tmpfs")
+        };
+        let size =
+            |(key, _): &(String, Option<String>)| matches!(key.as_str(), "size" | "tmpfs-size");
+        mount.fields.iter().any(tmpfs) && mount.fields.iter().any(size)
+    };
+    let asked = [
+        (network == Some(NetworkMode::None), "RUN --network=none"),
+        (
+            network.is_none_or(|mode| mode == NetworkMode::Default) && none,
+            "--network none",
+        ),
+        (
+            security == Some(SecurityMode::Insecure),
+            "RUN --security=insecure",
+        ),
+        (settings.shm_size.is_some(), "--shm-size"),
+        (
+            run.mounts.iter().any(has_size),
+            "RUN --mount=type=tmpfs with a size",
+        ),
+    ];
+    match asked.into_iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, what)) => refuse(
+            &format!("{what} in the sandbox chroot"),
+            "it takes a namespace or a mount, of which this mode has none; `lapstrake doctor` tells what is missing for another mode",
+        ),
+        None => Ok(()),
+    }
+}
+
 fn refuse<T>(what: &str, hint: &str) -> Result<T, Unsupported> {
     Err(Unsupported {
         what: what.to_owned(),
         hint: Some(hint.to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_needs_many_ids_or_a_supervisor() {
+        let alone = Limits::new(Mode::UsernsOne, true);
+        for (user, is_refused) in [
+            (None, false),
+            (Some("root"), false),
+            (Some("0:0"), false),
+            (Some("root:root"), false),
+            (Some("$USER"), false),
+            (Some("1000"), true),
+            (Some("0:5"), true),
+            (Some("node"), true),
+        ] {
+            assert_eq!(check_user(user, alone).is_err(), is_refused, "{user:?}");
+            assert!(check_user(user, Limits::default()).is_ok(), "{user:?}");
+        }
+    }
 }

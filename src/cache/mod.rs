@@ -53,14 +53,37 @@ impl KeyBuilder {
     /// Adds a field.
     pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
         let value = value.as_ref();
-        self.frame(name.as_bytes());
-        self.frame(value);
+        self.frame_field(name, value);
         let shown = if value.len() > READABLE {
             Digest::of(value).to_string()
         } else {
             String::from_utf8_lossy(value).into_owned()
         };
         self.fields.push((name.to_owned(), shown));
+        self
+    }
+
+    /// Adds variables as [`Self::list`] adds `NAME=VALUE`. Of those whose name `hides` says so only the digest
+    /// of the value is kept beside the result: that it differs can be told, and what it was cannot be read.
+    pub fn variables<'v>(
+        &mut self,
+        name: &str,
+        variables: impl IntoIterator<Item = &'v (String, String)>,
+        hides: impl Fn(&str) -> bool,
+    ) -> &mut Self {
+        let mut count: u64 = 0;
+        for (variable, value) in variables {
+            let text = format!("{variable}={value}");
+            if hides(variable) {
+                self.frame_field(name, text.as_bytes());
+                let kept = format!("{variable}={}", Digest::of(value.as_bytes()));
+                self.fields.push((name.to_owned(), kept));
+            } else {
+                self.field(name, text);
+            }
+            count += 1;
+        }
+        self.frame(&count.to_be_bytes());
         self
     }
 
@@ -88,6 +111,11 @@ impl KeyBuilder {
                 .expect("a SHA-256 in hexadecimal is a digest"),
             fields: self.fields,
         }
+    }
+
+    fn frame_field(&mut self, name: &str, value: &[u8]) {
+        self.frame(name.as_bytes());
+        self.frame(value);
     }
 
     fn frame(&mut self, bytes: &[u8]) {
@@ -122,6 +150,26 @@ mod tests {
                 assert_ne!(one, other);
             }
         }
+    }
+
+    #[test]
+    fn hidden_variables_are_in_the_key_and_not_beside_it() {
+        let variables =
+            |value: &str| [("A".into(), "1".into()), ("TOKEN".into(), value.to_owned())];
+        let built = |value: &str| {
+            let mut builder = KeyBuilder::new("run");
+            builder.variables("env", &variables(value), |name| name == "TOKEN");
+            builder.finish()
+        };
+        let (one, two) = (built("hunter2"), built("hunter3"));
+        assert_eq!(
+            one.digest,
+            key(|k| _ = k.list("env", ["A=1", "TOKEN=hunter2"]))
+        );
+        assert_ne!(one.digest, two.digest);
+        assert_ne!(one.fields, two.fields);
+        assert_eq!(one.fields[1].1, "A=1");
+        assert!(!one.fields[2].1.contains("hunter"), "{:?}", one.fields);
     }
 
     #[test]

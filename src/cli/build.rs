@@ -21,8 +21,8 @@ use super::{
     App, Ground, annotation, call, granted, kept, metadata, named, shared_cache, signals, values,
 };
 use crate::build::{
-    self, BuiltImage, Cancel, Environment, Fetching, Jobs, Lost, NamedFiles, Secret, SeenBases,
-    Settings, StepLog, Why,
+    self, BuiltImage, Cancel, Environment, Fetching, Jobs, Limits, Lost, NamedFiles, Secret,
+    SeenBases, Settings, StepLog, Why,
 };
 use crate::dockerfile::{self, Dockerfile};
 use crate::image::Platform;
@@ -68,8 +68,10 @@ fn build(
     let outputs = deliver::outputs(args)?;
     let build_args = build_args(args)?;
     let mut depfile = Depfile::asked(args, &outputs)?;
-    let settings = settings(args, &build_args, &outputs)?;
+    let mut settings = settings(args, &build_args, &outputs)?;
     let limit = upkeep::limit(args.store_limit.as_deref())?;
+    // Reading the Dockerfile needs one of them already.
+    runtime::check_calls(runtime::Mode::Chroot)?;
     let (contexts, named) = named::contexts(&args.build_contexts)?;
     let input = Input::read(args, &build_args)?;
     if depfile.is_some() && !input.is_directory() {
@@ -87,11 +89,13 @@ fn build(
     let early = input.source().map(read).transpose()?;
     let entered = app.enter(&|text| progress.note(text))?;
     progress.note(&format!("sandbox: {}", entered.note));
+    let only_root = entered.ids.is_single() && runtime::supervision().is_err();
+    settings.limits = Limits::new(entered.mode, only_root);
     // Before the store is open: from there on somebody has to clean up.
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let store = app.open_store(&entered)?;
+    let store = app.open_for_steps(&entered)?;
     if let Some(weakness) = store.weakness() {
         progress.warn(&weakness);
     }
@@ -190,7 +194,12 @@ fn build(
     let left = shared_cache::leave(&env, args, &registries, &image, &delivered.pushed);
     store.settle()?;
     cancel.check()?;
-    left?;
+    if let Err(error) = left {
+        // The image is there all the same.
+        write_id(args, &delivered)?;
+        told.result = Some(result(&delivered));
+        return Err(error);
+    }
     if let Some(depfile) = &mut depfile {
         depfile.add_files(named::layout_files(&args.build_contexts));
         depfile.add_inputs(&context);
@@ -234,9 +243,7 @@ fn write_files(
     depfile: Option<Depfile<'_>>,
     shown: &Shown,
 ) -> Result<()> {
-    if let (Some(path), Some(id)) = (&args.iidfile, &delivered.id) {
-        metadata::write_id(path, id.as_str())?;
-    }
+    write_id(args, delivered)?;
     if let Some(path) = &args.metadata_file {
         let mut value = result(delivered);
         told.add_to(&mut value);
@@ -245,6 +252,13 @@ fn write_files(
     match depfile {
         Some(depfile) => depfile.finish(shown.progress()),
         None => Ok(()),
+    }
+}
+
+fn write_id(args: &BuildArgs, delivered: &Delivered) -> Result<()> {
+    match (&args.iidfile, &delivered.id) {
+        (Some(path), Some(id)) => metadata::write_id(path, id.as_str()),
+        _ => Ok(()),
     }
 }
 
@@ -367,6 +381,7 @@ fn settings(
             .map(|name| name.to_lowercase())
             .collect(),
         pull: args.pull,
+        limits: Limits::default(),
         network: args.network.into(),
         hosts: args
             .add_hosts

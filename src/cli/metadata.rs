@@ -40,6 +40,8 @@ pub struct Told {
     pub warnings: Vec<Value>,
     /// The steps: which came from the cache, and why the others did not.
     pub steps: Vec<Value>,
+    /// What was built, where that is done and only something after it failed.
+    pub result: Option<Value>,
 }
 
 impl Told {
@@ -61,7 +63,8 @@ impl Told {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_failure(path: &Path, error: &anyhow::Error, told: &Told) -> Result<()> {
-    let mut value = json!({ "lapstrake.error": report::value(error) });
+    let mut value = told.result.clone().unwrap_or_else(|| json!({}));
+    value["lapstrake.error"] = report::value(error);
     told.add_to(&mut value);
     write(path, &value)
 }

@@ -19,6 +19,7 @@ mod import;
 mod input;
 mod inspect;
 mod kept;
+mod limits;
 mod load;
 mod login;
 mod logout;
@@ -38,6 +39,7 @@ mod save;
 mod shared_cache;
 mod shown;
 mod signals;
+mod stdout;
 mod table;
 mod tag;
 #[cfg(test)]
@@ -154,13 +156,20 @@ impl App {
     /// Enters the sandbox's namespaces; nothing may have started a thread before. `tell` is told where the
     /// store is if it is not at its usual place.
     fn enter(&self, tell: &dyn Fn(&str)) -> Result<Entered> {
-        let (entered, settled) = self.wanted()?.enter()?;
-        if let Some(why) = &settled.moved {
-            tell(&format!("store: {}, since {why}", settled.root.display()));
+        let (entered, root, moved) = self.wanted()?.enter()?;
+        if let Some(why) = moved {
+            tell(&format!("store: {}, since {why}", root.display()));
         }
         runtime::check_calls(entered.mode)?;
-        self.place.get_or_init(|| settled.root);
+        self.place.get_or_init(|| root);
         Ok(entered)
+    }
+
+    /// Opens the store to look after it, in whatever sandbox can be had.
+    fn store_to_look_after(&self) -> Result<Store> {
+        let (entered, root) = self.wanted()?.enter_store()?;
+        self.place.get_or_init(|| root);
+        self.open_store(&entered)
     }
 
     /// What is asked for, by flags and variables.
@@ -181,9 +190,11 @@ impl App {
         let wanted = self.wanted()?;
         let place = match &wanted.root {
             Some(root) => root.clone(),
-            None => match wanted.settle()? {
-                Ok(settled) => settled.root,
-                Err((root, _)) => root,
+            None => match wanted.settle() {
+                Ok(Ok(settled)) => settled.root,
+                Ok(Err((root, _))) => root,
+                // What cannot be tried, on a full disk for example, is no matter of images.
+                Err(_) => crate::store::default_root(|name| std::env::var_os(name), self.uid)?,
             },
         };
         Ok(self.place.get_or_init(|| place))
@@ -197,6 +208,15 @@ impl App {
             Mode::Chroot => self.store(&format!("{ids}-trees")),
             Mode::UsernsMany | Mode::UsernsOne => self.store(&ids),
         }
+    }
+
+    /// Opens the store to run steps in it.
+    fn open_for_steps(&self, entered: &Entered) -> Result<Store> {
+        let store = self.open_store(entered)?;
+        if entered.mode != runtime::Mode::Chroot {
+            store.find_fit(|dir| runtime::check_upper(dir).map_err(anyhow::Error::from))?;
+        }
+        Ok(store)
     }
 
     /// Opens the store for work with images, for which no sandbox is needed.
@@ -259,8 +279,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli) -> Result<u8> {
     let app = &cli.app;
-    let out = &mut std::io::stdout().lock();
-    let quietly = |_: &str| {};
+    let out = &mut stdout::Stdout(std::io::stdout().lock());
     let mut code = 0;
     match &cli.command {
         Command::Build(args) => code = build::run(args, app, out)?,
@@ -274,9 +293,9 @@ fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Load(args) => load::run(args, &app.images()?, out)?,
         Command::Save(args) => save::run(args, &app.images()?, &app.registries()?, out)?,
         Command::Import(args) => import::run(args, &app.images()?, build::epoch(&[])?, out)?,
-        Command::Du(args) => du::run(args, &app.open_store(&app.enter(&quietly)?)?, out)?,
+        Command::Du(args) => du::run(args, &app.store_to_look_after()?, out)?,
         Command::Prune(args) => {
-            prune::run(args, &|| app.open_store(&app.enter(&quietly)?), out)?;
+            prune::run(args, &|| app.store_to_look_after(), out)?;
         }
         Command::Doctor(args) => code = doctor::run(args, app, out)?,
         Command::Check(args) => code = check::run(args, out)?,

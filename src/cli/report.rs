@@ -7,7 +7,8 @@ use std::io::IsTerminal as _;
 use serde_json::{Value, json};
 
 use super::exit::{Class, UsageError};
-use super::sandbox::NoSandbox;
+use super::sandbox::{CannotTry, NoSandbox};
+use super::stdout::StdoutError;
 use crate::build::{
     Cancelled, Ended, MountError, NoDirectory, RunFailed, StepFailed, Unsupported, Why,
 };
@@ -20,7 +21,7 @@ use crate::fetch::{Fault, FetchError, FetchErrorKind};
 use crate::image::{PlatformError, ReferenceError};
 use crate::layer::LayerError;
 use crate::output::OutputError;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, RegistryErrorKind};
 use crate::remote_cache::PlaceError;
 use crate::rootfs::UserError;
 use crate::store::StoreError;
@@ -169,6 +170,11 @@ pub(super) fn tell(error: &anyhow::Error) {
         Some(diagnostics) => eprintln!("{diagnostics}"),
         None => eprintln!("error: {}", printable(&in_one(error))),
     }
+    if classify(error) == Class::Environment
+        && let Some(help) = super::limits::help(&in_one(error))
+    {
+        eprintln!("help: {help}");
+    }
 }
 
 /// The error and its causes in one text. A cause that was told already is not told again.
@@ -244,12 +250,16 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         Some(PlaceError::Damaged { .. }) => return Some(Class::Usage),
         Some(PlaceError::Registry(_)) | None => {}
     }
+    if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return Some(registry_class(error));
+    }
     if let Some(LayerError::NoAttributes { .. }) = cause.downcast_ref() {
         return Some(Class::Environment);
     }
     let usage = cause.is::<UsageError>() || cause.is::<ConfigError>();
     let environment = cause.is::<runtime::EnterError>()
         || cause.is::<NoSandbox>()
+        || cause.is::<CannotTry>()
         || cause.is::<runtime::MissingCall>();
     let dockerfile = cause.is::<Diagnostic>()
         || cause.is::<Unsupported>()
@@ -264,11 +274,9 @@ fn class_of(cause: &(dyn std::error::Error + 'static)) -> Option<Class> {
         || cause
             .downcast_ref::<LayerError>()
             .is_some_and(is_bad_archive);
-    let network = cause.is::<RegistryError>();
     [
         (usage, Class::Usage),
         (cause.is::<RunFailed>(), Class::Run),
-        (network, Class::Network),
         (environment, Class::Environment),
         (dockerfile, Class::Dockerfile),
     ]
@@ -287,6 +295,14 @@ fn sandbox_class(error: &runtime::Error) -> Class {
     }
 }
 
+/// Without threads there is no network, and that is not the network's matter.
+fn registry_class(error: &RegistryError) -> Class {
+    match error.kind() {
+        RegistryErrorKind::Threads { .. } => Class::Environment,
+        _ => Class::Network,
+    }
+}
+
 /// What was not given is the command line's matter, what is not there the Dockerfile's.
 fn mount_class(error: &MountError) -> Class {
     match error {
@@ -301,8 +317,8 @@ fn transfer_class(error: &TransferError) -> Option<Class> {
     match error {
         TransferError::Remote(error) => {
             let is_store = error.downcast_ref::<StoreError>();
-            let unknown = error.is::<RegistryError>().then_some(Class::Network);
-            is_store.map(store_class).or(unknown)
+            let registry = error.downcast_ref().map(registry_class);
+            is_store.map(store_class).or(registry)
         }
         TransferError::Platform { .. } => Some(Class::Dockerfile),
         TransferError::NotHere { .. } | TransferError::Archive { .. } => Some(Class::Usage),
@@ -358,7 +374,7 @@ fn io_class(error: &std::io::Error) -> Option<Class> {
     let of_limit = error
         .raw_os_error()
         .is_some_and(|errno| limits.contains(&errno));
-    (of_kind || of_limit).then_some(Class::Environment)
+    (of_kind || of_limit || StdoutError::is_in(error)).then_some(Class::Environment)
 }
 
 #[cfg(test)]

@@ -175,10 +175,39 @@ impl Wanted {
         drop(write(&self.memory(&settled.root), &memory));
     }
 
+    /// Enters whatever can be entered, to look after the store: where nothing can be tried, as on a full disk,
+    /// it has to be possible to make room.
+    pub(super) fn enter_store(&self) -> Result<(Entered, PathBuf)> {
+        let known = self.settle();
+        if let Ok(Ok(settled)) = &known
+            && let Ok(entered) = settled.enter()
+        {
+            return Ok((entered, settled.root.clone()));
+        }
+        let root = match known {
+            Ok(Ok(Settled { root, .. }) | Err((root, _))) => root,
+            Err(_) => self.usual()?.1?,
+        };
+        let options = runtime::EnterOptions { mode: self.mode };
+        Ok((runtime::enter(&options)?, root))
+    }
+
     /// Enters the mode that was settled on; one that was only remembered and fails is probed for again.
-    pub(super) fn enter(&self) -> Result<(Entered, Settled)> {
+    ///
+    /// Where nothing can be tried, as on a full or a read-only disk, what a sandbox or the store then says is
+    /// nearer to the cause: no mode is remembered then.
+    pub(super) fn enter(&self) -> Result<(Entered, PathBuf, Option<String>)> {
         let refused = |(_, refusal)| anyhow::Error::from(NoSandbox(refusal));
-        let settled = self.settle()?.map_err(refused)?;
+        let Ok(settled) = self.settle() else {
+            let (entered, root) = self.enter_store()?;
+            return Ok((entered, root, None));
+        };
+        let (entered, settled) = self.enter_settled(settled.map_err(refused)?)?;
+        Ok((entered, settled.root, settled.moved))
+    }
+
+    fn enter_settled(&self, settled: Settled) -> Result<(Entered, Settled)> {
+        let refused = |(_, refusal)| anyhow::Error::from(NoSandbox(refusal));
         let error = match settled.enter() {
             Ok(entered) => return Ok((entered, settled)),
             Err(error) => error,
@@ -216,10 +245,15 @@ impl Settled {
 #[error("{0}")]
 pub(super) struct NoSandbox(Refusal);
 
+/// Not even the trials could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find out what this process may do: {0}")]
+pub(super) struct CannotTry(io::Error);
+
 /// Tries everything in scratch directories of the places.
 fn look(places: &[PathBuf]) -> Result<Findings> {
     let scratch: Vec<PathBuf> = places.iter().map(|root| store::scratch_dir(root)).collect();
-    probe(&scratch).context("cannot find out what this process may do")
+    probe(&scratch).map_err(|error| CannotTry(error).into())
 }
 
 /// In one line, why the store is not where it usually is.

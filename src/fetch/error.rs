@@ -104,6 +104,7 @@ impl FetchError {
             FetchErrorKind::Stopped | FetchErrorKind::Store(_) | FetchErrorKind::Local { .. } => {
                 None
             }
+            FetchErrorKind::Http(Failure::Threads { .. }) => Some(Fault::Environment),
             FetchErrorKind::Http(_)
             | FetchErrorKind::Status { .. }
             | FetchErrorKind::BadAnswer(_)

@@ -30,6 +30,12 @@ pub enum Failure {
         /// Where, or how often.
         cause: String,
     },
+    /// The system gives no threads for requests.
+    #[error("cannot start the threads for the network: {source}")]
+    Threads {
+        /// The system's words.
+        source: std::io::Error,
+    },
     /// A setting of ours is wrong.
     #[error("{detail}")]
     Settings {

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use super::unchanged::drop_unchanged;
-use super::{Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
+use super::{Attr, Attributes, LayerError, LayerStack, MAX_DEPTH, disk, supervised};
 use crate::rootfs::RootPath;
 
 /// Moves `upper` to `staging/diff` and writes `staging/attributes`, ready to be published by
@@ -50,10 +50,9 @@ pub fn seal(
 /// Where owners come from that the disk under an upper directory has not kept.
 #[derive(Clone, Copy)]
 pub enum Inherit<'a> {
-    /// It keeps them all.
-    Nothing,
     /// Regular files and directories that overlayfs copied up (they carry `user.overlay.origin`) and
-    /// that have no record inherit that of `below`: a copy made with one id only has lost the owner.
+    /// that have no record inherit that of `below`, but for what the step has changed of it: a copy has lost an
+    /// owner that the disk could not hold, and a device.
     Copies,
     /// A supervisor has kept them: in attributes of the files, which go before what was recorded, and
     /// in these tables. Copies of files from layers without attributes inherit as above.
@@ -63,7 +62,6 @@ pub enum Inherit<'a> {
 impl Inherit<'_> {
     fn finds(self, below: &LayerStack) -> bool {
         match self {
-            Self::Nothing => false,
             Self::Copies => !below.has_no_attributes(),
             Self::Supervised(owners) => !below.has_no_attributes() || owners.has_records(),
         }
@@ -115,8 +113,7 @@ impl Heir<'_> {
         let Inherit::Supervised(owners) = self.inherit else {
             return Ok(());
         };
-        let record = supervised::in_table(owners, dir, name)
-            .map_err(LayerError::disk("look up the owner of", path))?;
+        let record = supervised::in_table(owners, (dir, name), (self.below, path))?;
         if let Some(record) = record {
             let stat = disk::stat(dir, name).map_err(LayerError::disk("look at", path))?;
             self.take(&record, &stat, None, path)?;
@@ -132,8 +129,7 @@ impl Heir<'_> {
         let mut record =
             supervised::get(fd).map_err(LayerError::disk("read the owner of", path))?;
         if record.is_none() && owners.attributes_refused() {
-            record = supervised::in_table(owners, fd, c"")
-                .map_err(LayerError::disk("look up the owner of", path))?;
+            record = supervised::in_table(owners, (fd, c""), (self.below, path))?;
         }
         let Some(record) = record else {
             return Ok(false);
@@ -159,6 +155,24 @@ impl Heir<'_> {
         Ok(())
     }
 
+    /// Whether a copy of the file below would have a record of its own: then a file without one was
+    /// copied up somewhere else, and renamed.
+    fn would_tell(&self, path: &RootPath) -> Result<bool, LayerError> {
+        if !matches!(self.inherit, Inherit::Supervised(_)) || self.below.has_no_attributes() {
+            return Ok(false);
+        }
+        let Some((dir, name, stat)) = self.below.file(path)? else {
+            return Ok(false);
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(false);
+        }
+        let record = disk::open_file(&dir, &name).and_then(supervised::get);
+        Ok(record
+            .map_err(LayerError::disk("read the owner of", path))?
+            .is_some())
+    }
+
     fn entry(&mut self, fd: &OwnedFd, path: &RootPath) -> Result<(), LayerError> {
         if self.supervised(fd, path)? {
             return Ok(());
@@ -169,14 +183,15 @@ impl Heir<'_> {
         // The root of an upper directory is made by us and stands for the root of the stack.
         let is_copy = path.is_root()
             || disk::is_copied_up(fd).map_err(LayerError::disk("read the origin of", path))?;
-        if is_copy && let Some(mut attr) = self.below.attr(path)? {
+        if is_copy
+            && !self.would_tell(path)?
+            && let Some(mut attr) = self.below.attr(path)?
+        {
             let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
-            // The disk holds the mode, which the step may have changed, unless the entry only
-            // stands for something else, a device.
-            if FileType::from_raw_mode(attr.mode) == FileType::from_raw_mode(stat.st_mode)
+            if let Some(lower) = self.below.on_disk(path)?
                 && !path.is_root()
             {
-                attr.mode = stat.st_mode;
+                overlay_changes(&mut attr, &stat, &lower);
             }
             self.attributes.insert(path.clone(), attr);
         }
@@ -184,11 +199,26 @@ impl Heir<'_> {
     }
 }
 
+/// Puts into a record of what is below what a step has changed of that: where its copy on disk differs from
+/// `lower`, what stood there for the truth.
+fn overlay_changes(attr: &mut Attr, stat: &Stat, lower: &Stat) {
+    if stat.st_uid != lower.st_uid {
+        attr.uid = stat.st_uid;
+    }
+    if stat.st_gid != lower.st_gid {
+        attr.gid = stat.st_gid;
+    }
+    if stat.st_mode != lower.st_mode {
+        let kind = FileType::from_raw_mode(attr.mode).as_raw_mode();
+        attr.mode = kind | (stat.st_mode & 0o7777);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Attr, Layer};
+    use super::super::Layer;
     use super::*;
 
     fn attr(uid: u32) -> Attr {

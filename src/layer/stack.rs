@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runtime::Diff;
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, openat};
 use rustix::io::Errno;
 
 use super::{Attr, Attributes, LayerError, Mark, Truth, disk};
@@ -256,6 +256,48 @@ impl LayerStack {
             }
         }
         Ok(false)
+    }
+
+    /// What is no directory at `path` of the merged view: the directory on disk that has it, and its `lstat` there.
+    pub(super) fn file(
+        &self,
+        path: &RootPath,
+    ) -> Result<Option<(OwnedFd, CString, Stat)>, LayerError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } | Found::Directory { .. } => return Ok(None),
+                Found::Other => {
+                    let Ok(name) = CString::new(name.as_bytes()) else {
+                        return Ok(None);
+                    };
+                    let dir = layer.open_directory(&parent)?;
+                    let stat =
+                        disk::stat(&dir, &name).map_err(LayerError::disk("look at", path))?;
+                    return Ok(Some((dir, name, stat)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the disk says of `path` of the merged view.
+    pub(super) fn on_disk(&self, path: &RootPath) -> Result<Option<Stat>, LayerError> {
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } => return Ok(None),
+                Found::Other => return Ok(self.file(path)?.map(|(_, _, stat)| stat)),
+                Found::Directory { fd, .. } => {
+                    let stat = rustix::fs::fstat(&fd).map_err(LayerError::disk("look at", path))?;
+                    return Ok(Some(stat));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The truth about the directory `path` of the merged view; none when it is no directory there.

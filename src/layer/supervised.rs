@@ -15,6 +15,7 @@ use rustix::fs::{fgetxattr, fremovexattr, fsetxattr, openat2, statx};
 use rustix::io::Errno;
 
 use super::{Attr, Layer, LayerError, LayerStack, read_xattrs};
+use crate::rootfs::RootPath;
 
 /// Longer than any record.
 const MAX_RECORD: usize = 64;
@@ -130,25 +131,37 @@ fn record(attr: &Attr) -> Record {
 }
 
 /// What the supervisor's table says of the entry `name` of `dir`, without a name of `dir` itself.
+///
+/// What holds no attribute is shown under the inode number that it has in `below`, at `path`, for as
+/// long as the kernel remembers that it has copied it up.
 pub(super) fn in_table(
     owners: &Owners,
-    dir: &OwnedFd,
-    name: &CStr,
-) -> Result<Option<Record>, Errno> {
+    (dir, name): (&OwnedFd, &CStr),
+    (below, path): (&LayerStack, &RootPath),
+) -> Result<Option<Record>, LayerError> {
     if !owners.has_table() {
         return Ok(None);
     }
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
-    let stat = match statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME) {
+    let looked = statx(dir, name, flags, StatxFlags::INO | StatxFlags::BTIME);
+    let (inode, born) = match looked {
         // A filter forbids it, so the table knows no times either.
         Err(Errno::NOSYS | Errno::PERM) => {
-            let inode = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino;
-            return Ok(owners.of_inode(inode, None));
+            let stat = rustix::fs::statat(dir, name, flags);
+            let stat = stat.map_err(LayerError::disk("look up the owner of", path))?;
+            (stat.st_ino, None)
         }
-        other => other?,
+        Err(errno) => return Err(LayerError::disk("look up the owner of", path)(errno)),
+        Ok(stat) => {
+            let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+            (stat.stx_ino, Some(born))
+        }
     };
-    let born = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
-    Ok(owners.of_inode(stat.stx_ino, Some(born)))
+    if let Some(record) = owners.of_inode(inode, born) {
+        return Ok(Some(record));
+    }
+    let lower = below.file(path)?;
+    Ok(lower.and_then(|(_, _, lower)| owners.of_inode(lower.st_ino, born)))
 }
 
 /// What a layer's table says of an entry with this record; none if the disk says it all.

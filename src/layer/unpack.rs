@@ -58,10 +58,12 @@ pub fn unpack<R: Read + Send>(
     target.set_metadata(&RootPath::root(), &meta)?;
     let (chunks, input) = sync_channel(QUEUE);
     let (extracted, decoded) = thread::scope(|scope| {
-        let decoder = scope.spawn(move || decode(reader, &chunks));
+        let decoder = thread::Builder::new()
+            .spawn_scoped(scope, move || decode(reader, &chunks))
+            .map_err(LayerError::stream("start a thread to read the layer"))?;
         let extracted = extract(&mut target, input);
-        (extracted, decoder.join())
-    });
+        Ok::<_, LayerError>((extracted, decoder.join()))
+    })?;
     let implied = extracted?;
     let Ok(Some((diff_id, diff_size))) = decoded else {
         let lost = io::Error::other("the thread that reads it ended early");

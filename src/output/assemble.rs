@@ -113,31 +113,39 @@ fn export_all(
         // zstd keeps several megabytes for each of its threads.
         Compression::Uncompressed | Compression::Zstd { .. } => cores.div_ceil(workers),
     };
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    // Not in the loop's head, where the lock would be held until its end.
-                    let Some(index) = lock(&jobs).pop_front() else {
-                        break;
-                    };
-                    let exporter = Exporter {
-                        env,
-                        layers: &image.layers,
-                        compression,
-                        threads,
-                    };
-                    let result = cancel
-                        .check()
-                        .map_err(Into::into)
-                        .and_then(|()| exporter.blob(index));
-                    if result.is_err() {
-                        lock(&jobs).clear();
-                    }
-                    lock(&done)[index] = Some(result);
-                }
-            });
+    let work = || {
+        loop {
+            // Not in the loop's head, where the lock would be held until its end.
+            let Some(index) = lock(&jobs).pop_front() else {
+                break;
+            };
+            let exporter = Exporter {
+                env,
+                layers: &image.layers,
+                compression,
+                threads,
+            };
+            let result = cancel
+                .check()
+                .map_err(Into::into)
+                .and_then(|()| exporter.blob(index));
+            if result.is_err() {
+                lock(&jobs).clear();
+            }
+            lock(&done)[index] = Some(result);
         }
+    };
+    std::thread::scope(|scope| {
+        // We are one of them, so that the work is done where no thread can be had.
+        for _ in 1..workers {
+            if std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .is_err()
+            {
+                break;
+            }
+        }
+        work();
     });
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     // An error comes before the layers that were not begun because of it.

@@ -121,6 +121,12 @@ pub enum RegistryErrorKind {
     /// Nobody wants the answer any more.
     #[error("it was ended")]
     Ended,
+    /// The system gives no threads for requests.
+    #[error("cannot start the threads for the network: {source}")]
+    Threads {
+        /// The system's words.
+        source: io::Error,
+    },
     /// A setting of ours is wrong.
     #[error("{detail}")]
     Settings {
@@ -221,6 +227,7 @@ impl From<Failure> for RegistryErrorKind {
             Failure::Tls { cause } => Self::TlsFailure { cause },
             Failure::Redirect { cause } => Self::BadAnswer { detail: cause },
             Failure::Settings { detail } => Self::Settings { detail },
+            Failure::Threads { source } => Self::Threads { source },
         }
     }
 }

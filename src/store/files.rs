@@ -16,9 +16,6 @@ use super::{Store, StoreError};
 /// No file of ours is larger; a larger one is none of ours.
 pub(super) const LIMIT: u64 = 32 << 20;
 
-/// A file of ours has seldom more bytes.
-const USUAL: usize = 8 << 10;
-
 /// Whether a file has to be on the disk before it gets its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
@@ -65,7 +62,10 @@ impl Store {
 
 /// A number that nobody else has.
 pub(super) fn random() -> io::Result<u64> {
-    getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
+    getrandom::u64().map_err(|error| {
+        let told = format!("the system gives no random numbers: {error}; is /dev mounted?");
+        io::Error::new(io::ErrorKind::Unsupported, told)
+    })
 }
 
 /// Makes a directory that only its owner can enter, with the directories above it.
@@ -104,18 +104,20 @@ pub(super) fn read_limited(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::at("open", path, error)),
     };
-    // Most are smaller: one read, and one that finds the end.
-    let mut bytes = Vec::with_capacity(USUAL);
-    file.take(LIMIT + 1)
-        .read_to_end(&mut bytes)
-        .at("read", path)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            reason: format!("it is larger than {LIMIT} bytes"),
-        });
+    let too_large = || StoreError::Corrupt {
+        path: path.to_owned(),
+        reason: format!("it is larger than {LIMIT} bytes"),
+    };
+    if file.metadata().at("examine", path)?.len() > LIMIT {
+        return Err(too_large());
     }
-    Ok(Some(bytes))
+    // Not through `take`, which hides the size: so one read gets all, and one finds the end.
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes).at("read", path)?;
+    match bytes.len() as u64 > LIMIT {
+        true => Err(too_large()),
+        false => Ok(Some(bytes)),
+    }
 }
 
 /// Takes away a file that is of no more use; what stays behind in `tmp/` is swept later.

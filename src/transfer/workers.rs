@@ -31,9 +31,16 @@ pub fn each<T: Sync, E: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads.min(items.len()) {
-            scope.spawn(work);
+        // We are one of them, so that the work is done where no thread can be had.
+        for _ in 1..threads.min(items.len()) {
+            if std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .is_err()
+            {
+                break;
+            }
         }
+        work();
     });
     let mut failures = failures
         .into_inner()

@@ -198,9 +198,30 @@ fn not_kept(c: &Context) -> Outcome {
     let text = format!("FROM {base}\nRUN true\n");
     registry.held().is_read_only = true;
     let cache = registry.name("cache");
-    let ran = build(c, &text, &[&to(&cache), "-t", "x", "--iidfile", "id"]);
+    let ran = build(
+        c,
+        &text,
+        &[
+            &to(&cache),
+            "-t",
+            "x",
+            "--iidfile",
+            "id",
+            "--metadata-file",
+            "meta.json",
+        ],
+    );
     let ran = ran.fails(5, &["--cache-to", &cache, "405"]);
     assert!(!ran.err.contains("panicked"));
+    let id = fs::read_to_string(c.path("id")).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_slice(&fs::read(c.path("meta.json")).unwrap()).unwrap();
+    assert_eq!(told["containerimage.config.digest"], json!(id), "{told:#}");
+    assert_eq!(
+        told["lapstrake.error"]["class"],
+        json!("network"),
+        "{told:#}"
+    );
     assert!(
         c.run(&["images"]).ok().out.contains("x"),
         "the image is there"

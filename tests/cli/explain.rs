@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("what_was_lost_or_failed_is_told", lost),
     ("the_cache_is_explained_to_programs", programs),
     ("a_build_with_nothing_to_do_writes_no_record", unchanged),
+    ("records_hold_no_value_of_a_secret", records),
     ("progress_can_be_json", json),
     ("progress_has_the_usual_kinds", kinds),
 ];
@@ -324,6 +325,24 @@ fn json(c: &Context) -> Outcome {
     assert_eq!(error["status"], 7);
     let wrong = lines(&c.build("FROM\n", &args).fails(3, &[]));
     assert_eq!(wrong.last().unwrap()["error"]["class"], "dockerfile");
+    Outcome::Passed
+}
+
+fn records(c: &Context) -> Outcome {
+    c.file("src/a", "a");
+    let value = "API_KEY=value-of-a-key";
+    c.build(DOCKERFILE, &["--build-arg", value]).ok();
+    let told = explained(c, DOCKERFILE, &["--build-arg", "API_KEY=another"]);
+    assert_eq!(told[0], "ARG API_KEY changed", "{told:?}");
+    for dir in ["runs", "steps"] {
+        let found = c
+            .tool("/bin/grep".as_ref())
+            .args(["-rl", "value-of-a-key"])
+            .arg(c.path("store/v1").join(dir))
+            .output();
+        let found = String::from_utf8(found.unwrap().stdout).unwrap();
+        assert!(found.is_empty(), "{found}");
+    }
     Outcome::Passed
 }
 

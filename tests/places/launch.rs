@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, close, execv, geteuid, setgid, setgroups, setuid};
 use seccomp::{Action, Condition, Profile, Rule, compile, install};
@@ -25,10 +25,11 @@ use seccomp::{Action, Condition, Profile, Rule, compile, install};
 /// * `open=FILE`, a descriptor that is left open
 /// * `user=UID`, whose group has the same number
 /// * `limit=NAME:NUMBER`, `umask=OCTAL`, `close=DESCRIPTOR`
-/// * `ignore=SIGNAL`, `block=all`
+/// * `ignore=SIGNAL`, as a shell names it; `block=all`
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut rules = Vec::new();
     let mut later = Vec::new();
+    let mut before = Vec::new();
     for arg in args.by_ref() {
         if arg == "--" {
             break;
@@ -38,6 +39,13 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         match word {
             "refuse" => rules.push(rule(value)),
             "mount" => mount_there(value),
+            // A shell ignores it for us.
+            "ignore" => {
+                let script = format!("trap '' {value}; exec \"$@\"");
+                before = ["/bin/sh", "-c", &script, "sh"]
+                    .map(|word| CString::new(word).unwrap())
+                    .into();
+            }
             _ => later.push((word.to_owned(), value.to_owned())),
         }
     }
@@ -47,9 +55,8 @@ pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     for (word, value) in later {
         change(&word, &value);
     }
-    let argv: Vec<CString> = args
-        .map(|arg| CString::new(arg.into_vec()).unwrap())
-        .collect();
+    let words = args.map(|arg| CString::new(arg.into_vec()).unwrap());
+    let argv: Vec<CString> = before.into_iter().chain(words).collect();
     match execv(&argv[0], &argv) {
         Ok(never) => match never {},
         Err(errno) => panic!("{:?}: {errno}", argv[0]),
@@ -160,8 +167,10 @@ fn change(word: &str, value: &str) {
         }
         "open" => {
             let file = std::fs::File::open(value).unwrap();
-            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
-            std::mem::forget(file);
+            // A number that nothing else gets by itself.
+            let inherited = rustix::io::fcntl_dupfd_cloexec(&file, 200).unwrap();
+            rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+            std::mem::forget(inherited);
         }
         "umask" => {
             umask(Mode::from_bits_truncate(
@@ -169,14 +178,7 @@ fn change(word: &str, value: &str) {
             ));
         }
         "close" => close(value.parse::<i32>().unwrap()).unwrap(),
-        "ignore" => ignore(value.parse().unwrap()),
         "block" => pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap(),
         _ => panic!("{word}={value}"),
     }
-}
-
-#[expect(unsafe_code, reason = "nix cannot know that no handler is set")]
-fn ignore(signal: Signal) {
-    // SAFETY: to ignore a signal runs no code of ours.
-    unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.unwrap();
 }

@@ -103,9 +103,20 @@ impl Place {
         self.user == Some(crate::NOBODY_ELSE)
     }
 
+    /// Whether the builder is root.
+    pub fn is_root(&self) -> bool {
+        self.user.is_none() && self.is_made_by_root()
+    }
+
+    /// A Dockerfile's line with the base image.
+    pub fn base(&self) -> String {
+        let image = fs::read_to_string(self.path("../image")).unwrap();
+        format!("FROM {image}\n")
+    }
+
     /// Writes the context.
     fn fill(&self) {
-        let image = fs::read_to_string(self.context.base.parent().unwrap().join("image")).unwrap();
+        let image = fs::read_to_string(self.path("../image")).unwrap();
         self.context
             .file("Dockerfile", DOCKERFILE.replace("BASE", &image));
         self.context

@@ -5,17 +5,20 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, mkdirat, renameat, unlinkat};
 use rustix::mount::MountAttrFlags;
 
 use super::child::{self, Tell};
 use super::facility::{Facility, Failed, Trials, step};
 use super::outside;
+use crate::enter::Mode;
 use crate::error::Error;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, tmpfs};
+use crate::needs::check_calls;
 use crate::roots::Workspace;
 use crate::sys;
 
@@ -51,6 +54,14 @@ fn enter(holder: nix::unistd::Pid) -> Result<(), Failed> {
 }
 
 fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(usize) -> bool) {
+    // By name, so that what fails below need not be guessed.
+    let calls = tell.attempt(Facility::SystemCalls, || {
+        check_calls(Mode::UsernsMany)
+            .map_err(|missing| Failed::new(&format!("call {}", missing.name), missing.errno()))
+    });
+    if !calls {
+        return;
+    }
     for (place, dir) in scratch
         .iter()
         .enumerate()
@@ -79,12 +90,15 @@ fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(
     let Some((root, old)) = root.filter(|_| made) else {
         return;
     };
-    let pivoted = tell.attempt(Facility::PivotRoot, || {
-        nix::unistd::pivot_root(".", ".").map_err(step("change the root (pivot_root)"))?;
+    let mut is_refused = false;
+    tell.attempt(Facility::PivotRoot, || {
+        nix::unistd::pivot_root(".", ".")
+            .inspect_err(|errno| is_refused = matches!(*errno, Errno::EPERM | Errno::ENOSYS))
+            .map_err(step("change the root (pivot_root)"))?;
         nix::unistd::fchdir(&old).map_err(step("go back to the old root"))?;
         umount2(".", MntFlags::MNT_DETACH).map_err(step("unmount the old root"))
     });
-    if !pivoted {
+    if is_refused {
         tell.attempt(Facility::MoveRoot, || {
             nix::unistd::fchdir(&root).map_err(step("enter the new root"))?;
             nix::unistd::chroot(".").map_err(step("change the root (chroot)"))
@@ -92,16 +106,16 @@ fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(
     }
 }
 
-/// A layer with a file, over it an overlay in which the file is deleted: the upper must hold what
-/// overlayfs writes into it.
+/// A layer with a file and a directory, over it an overlay in which they are renamed and replaced: the upper
+/// must hold the whiteouts and the attributes that overlayfs writes into it.
 fn overlay(dir: &Path) -> Result<(), Failed> {
     let doing = "mount an overlay with its upper directory there";
     let lower = dir.join("lower");
     let work = dir.join("workspace");
-    for dir in [&lower, &work] {
+    for dir in [&lower, &lower.join("dir"), &work] {
         fs::create_dir(dir).map_err(step("make a directory in the store"))?;
     }
-    fs::write(lower.join("gone"), "").map_err(step("write a file in the store"))?;
+    fs::write(lower.join("file"), "").map_err(step("write a file in the store"))?;
     let explained = |error: Error| match &error {
         Error::Overlay { source, .. } | Error::Io { source, .. } => match errno(source) {
             Some(errno) => Failed::new(doing, errno),
@@ -110,8 +124,12 @@ fn overlay(dir: &Path) -> Result<(), Failed> {
         other => Failed::said(doing, other.to_string()),
     };
     let workspace = Workspace::overlay(&[lower], &work).map_err(explained)?;
-    rustix::fs::unlinkat(workspace.root(), "gone", rustix::fs::AtFlags::empty())
-        .map_err(step("delete a file of a layer in an overlay"))?;
+    let root = workspace.root();
+    renameat(root, "file", root, "moved")
+        .map_err(step("rename a file of a layer in an overlay"))?;
+    unlinkat(root, "dir", AtFlags::REMOVEDIR)
+        .and_then(|()| mkdirat(root, "dir", FileMode::RWXU))
+        .map_err(step("replace a directory of a layer in an overlay"))?;
     workspace.finish().map(drop).map_err(explained)
 }
 
@@ -141,7 +159,7 @@ fn fresh_proc() -> Result<(), Failed> {
 
 /// A tmpfs over the root, entered; and the root beneath it.
 fn new_root() -> Result<(OwnedFd, OwnedFd), Failed> {
-    let old = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    let old = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, FileMode::empty())
         .map_err(step("open the root"))?;
     let root = tmpfs(0o755, Some(1 << 20), MountAttrFlags::MOUNT_ATTR_NOSUID)
         .map_err(step("mount a tmpfs (fsopen)"))?;

@@ -69,8 +69,8 @@ pub struct Choice {
 pub struct Refusal {
     /// The mode that was asked for.
     asked: Option<Mode>,
-    /// Why not.
-    why: Vec<(String, Lack)>,
+    /// Why not: of every mode's lacks the one that is mended most easily.
+    why: Option<Lack>,
     /// Something that would do, but has to be asked for.
     instead: Option<Mode>,
 }
@@ -81,16 +81,8 @@ impl fmt::Display for Refusal {
             Some(mode) => write!(f, "the sandbox {} cannot be had here", mode.name())?,
             None => write!(f, "no sandbox can be had here")?,
         }
-        let mut told: Vec<String> = Vec::new();
-        for (name, lack) in &self.why {
-            let text = lack.to_string();
-            if !told.contains(&text) {
-                match self.asked {
-                    Some(_) => write!(f, ": {text}")?,
-                    None => write!(f, "; {name}: {text}")?,
-                }
-                told.push(text);
-            }
+        if let Some(lack) = &self.why {
+            write!(f, ": {lack}")?;
         }
         if let Some(mode) = self.instead {
             write!(f, "; --sandbox {} would work", mode.name())?;
@@ -113,7 +105,7 @@ impl Findings {
     /// When none works, or not the one.
     pub fn choose(&self, asked: Option<Mode>) -> Result<Choice, Refusal> {
         let automatic = |mode| mode != Mode::Chroot || CHROOT_IS_AUTOMATIC;
-        let mut refused = Vec::new();
+        let mut refused: Vec<(Mode, Lack)> = Vec::new();
         let mut instead = None;
         for mode in Mode::ALL {
             if asked.is_some_and(|asked| asked != mode) {
@@ -131,14 +123,27 @@ impl Findings {
                 });
             } else {
                 let first = verdict.lacks.into_iter().next();
-                refused.extend(first.map(|lack| (mode.name().to_owned(), lack)));
+                refused.extend(first.map(|lack| (mode, lack)));
             }
         }
         Err(Refusal {
             asked,
-            why: refused,
+            why: self.nearest(refused),
             instead,
         })
+    }
+
+    /// The lack of the mode that asks for least: for root to change its root directory, for others a user
+    /// namespace with their own id.
+    fn nearest(&self, refused: Vec<(Mode, Lack)>) -> Option<Lack> {
+        let least = match self.surroundings.uid {
+            0 => Mode::Chroot,
+            _ => Mode::UsernsOne,
+        };
+        let (mut of_least, mut others): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|(mode, _)| *mode == least);
+        let (_, lack) = of_least.pop().or_else(|| others.pop())?;
+        Some(lack)
     }
 
     /// What one mode comes to.
@@ -159,19 +164,26 @@ impl Findings {
         }
     }
 
-    /// Which places could hold an overlay's upper directory if mounts were possible at all; empty also
-    /// when nothing could be mounted.
-    pub fn holds_overlay(&self, place: usize) -> bool {
-        let place = Some(place);
-        let works = |trials: &Trials| trials.works_in(Facility::Overlay, place);
-        works(&self.many) || works(&self.one)
-    }
-
-    /// Whether mounts are possible and only the places are unfit for an overlay.
+    /// Whether mounts are possible and only the places' file systems are unfit for an overlay. A full disk is
+    /// not.
     pub fn lacks_place(&self) -> bool {
-        let mounts = |trials: &Trials| trials.works(Facility::Tmpfs);
-        let any = (0..self.places.len()).any(|place| self.holds_overlay(place));
-        !any && (mounts(&self.many) || mounts(&self.one))
+        const UNFIT: [i32; 5] = [
+            libc::EINVAL,
+            libc::EOPNOTSUPP,
+            libc::EPERM,
+            libc::EIO,
+            libc::EXDEV,
+        ];
+        let is_unfit = |trials: &Trials, place| {
+            let trial = trials.get(Facility::Overlay, Some(place));
+            let failed = trial.and_then(|trial| trial.failed.as_ref());
+            failed.is_some_and(|failed| UNFIT.contains(&failed.errno))
+        };
+        let mut mounting = [&self.many, &self.one].into_iter();
+        mounting.any(|trials| {
+            let mut places = 0..self.places.len();
+            trials.works(Facility::Tmpfs) && places.all(|place| is_unfit(trials, place))
+        })
     }
 
     /// The modes with a user namespace in which mounts are made.
@@ -180,6 +192,7 @@ impl Findings {
             Facility::UserNamespace,
             map,
             Facility::MountNamespace,
+            Facility::SystemCalls,
             Facility::BindMount,
             Facility::OuterProc,
             Facility::HostNamespaces,
@@ -194,8 +207,9 @@ impl Findings {
             let tried = self.lack(&self.one, Facility::UserNamespace, None);
             lacks.splice(0..0, tried);
         }
-        if !trials.works(Facility::PivotRoot) {
-            lacks.extend(self.lack(trials, Facility::MoveRoot, None));
+        if !trials.works(Facility::PivotRoot) && !trials.works(Facility::MoveRoot) {
+            let other = self.lack(trials, Facility::MoveRoot, None);
+            lacks.extend(other.or_else(|| self.lack(trials, Facility::PivotRoot, None)));
         }
         lacks.extend(self.lack(&self.outside, Facility::SeccompFilter, None));
         let mut places = 0..self.places.len();
@@ -225,7 +239,9 @@ impl Findings {
         } else {
             lacks.extend(self.lack(&self.outside, Facility::ChangeOwner, place));
         }
-        lacks.extend(self.lack(&self.outside, Facility::SeccompNotification, None));
+        for facility in [Facility::SeccompFilter, Facility::SeccompNotification] {
+            lacks.extend(self.lack(&self.outside, facility, None));
+        }
         (lacks, place)
     }
 

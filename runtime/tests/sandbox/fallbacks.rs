@@ -24,8 +24,12 @@ pub const CASES: &[Case] = &[
 ];
 
 /// From now on, on this thread and what it starts, these calls fail with this errno.
-fn refuse(calls: &[&'static str], errno: i32) {
-    let action = Action::Errno(u16::try_from(errno).unwrap());
+pub fn refuse(calls: &[&'static str], errno: i32) {
+    act(calls, Action::Errno(u16::try_from(errno).unwrap()));
+}
+
+/// The same for any other action.
+pub fn act(calls: &[&'static str], action: Action) {
     let rules = calls
         .iter()
         .map(|call| Rule {
@@ -43,7 +47,7 @@ fn refuse(calls: &[&'static str], errno: i32) {
 }
 
 /// Needed to install a filter without privilege.
-fn no_new_privs() {
+pub fn no_new_privs() {
     nix::sys::prctl::set_no_new_privs().unwrap();
 }
 

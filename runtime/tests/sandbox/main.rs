@@ -12,6 +12,7 @@ mod inside;
 mod inside_tree;
 mod mounts;
 mod owners;
+mod probes;
 mod support;
 
 #[path = "../../../tests/support/cases.rs"]
@@ -34,6 +35,7 @@ fn cases() -> Vec<Case> {
         attacks::CASES,
         fallbacks::CASES,
         owners::CASES,
+        probes::CASES,
         in_tree::CASES,
     ]
     .concat()

@@ -199,7 +199,7 @@ fn pass_on(one: &UnixStream, other: &UnixStream) -> io::Result<()> {
         copied.map(drop)
     };
     std::thread::scope(|scope| {
-        let back = scope.spawn(|| copy(other, one));
+        let back = std::thread::Builder::new().spawn_scoped(scope, || copy(other, one))?;
         let there = copy(one, other);
         let back = back.join().unwrap_or(Err(io::ErrorKind::Other.into()));
         there.and(back)

@@ -173,11 +173,15 @@ impl<'a> Git<'a> {
         let victim = Arc::clone(&child);
         let guard = self.fetcher.stop.on_stop(Box::new(move || kill(&victim)));
         let (out, err) = std::thread::scope(|scope| {
-            let err = scope.spawn(|| read(err, ERROR_LIMIT));
+            let err = std::thread::Builder::new()
+                .spawn_scoped(scope, || read(err, ERROR_LIMIT))
+                .map_err(FetchErrorKind::local(
+                    "start a thread to read what git says",
+                ))?;
             let out = read(out, ANSWER_LIMIT);
             // The thread only reads; it cannot panic.
-            (out, err.join().unwrap_or_else(|_| Ok(Vec::new())))
-        });
+            Ok::<_, FetchErrorKind>((out, err.join().unwrap_or_else(|_| Ok(Vec::new()))))
+        })?;
         let status = loop {
             // Held for a moment only: whoever ends the build must get at the child.
             let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,8 @@
 use super::*;
 use crate::probe::Trial;
 
-const INSIDE: [Facility; 12] = [
+const INSIDE: [Facility; 13] = [
+    Facility::SystemCalls,
     Facility::UserNamespace,
     Facility::MountNamespace,
     Facility::OuterProc,
@@ -223,22 +224,37 @@ fn a_refusal_says_which_step_failed_and_what_helps() {
         assert!(text.contains(word), "{text}");
     }
     no_root(&mut findings);
+    findings.surroundings.uid = 1000;
     let text = findings.choose(None).unwrap_err().to_string();
     assert!(text.starts_with("no sandbox can be had here"), "{text}");
     assert_eq!(text.matches("Unconfined").count(), 1, "told once: {text}");
     assert!(!text.contains('\n'), "one line: {text}");
+    // Root is nearer to another mode.
+    findings.surroundings.uid = 0;
+    let text = findings.choose(None).unwrap_err().to_string();
+    assert!(text.contains("capabilities.add: [SYS_CHROOT]"), "{text}");
 }
 
 #[test]
 fn the_second_place_is_taken_when_the_first_is_unfit() {
     let mut findings = open();
-    findings.places.push("/there".into());
     for trials in [&mut findings.many, &mut findings.one] {
         fail(trials, Facility::Overlay, libc::EINVAL);
     }
     assert!(findings.lacks_place());
+    findings.places.push("/there".into());
     findings.many.0.push(in_place(Facility::Overlay, 1));
     assert!(!findings.lacks_place());
+    let mut full = findings.clone();
+    for trials in [&mut full.many, &mut full.one] {
+        trials.0.retain(|trial| trial.place != Some(1));
+        fail(trials, Facility::Overlay, libc::ENOSPC);
+    }
+    full.places.pop();
+    assert!(
+        !full.lacks_place(),
+        "a full disk is no reason to go elsewhere"
+    );
     let choice = findings.choose(None).unwrap();
     assert_eq!((choice.mode, choice.place), (Mode::UsernsMany, 1));
 }
