@@ -41,7 +41,6 @@ mod stubs;
 mod surroundings;
 mod sys;
 mod tree;
-mod upper;
 mod wire;
 
 pub use attached::Attached;
@@ -64,4 +63,3 @@ pub use spawn::{spawn, spawn_in};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
 pub use surroundings::{Helper, Surroundings, key as environment_key};
 pub use tree::{Placed, TreeRoot, Trees};
-pub use upper::check_upper;

@@ -95,7 +95,7 @@ fn build(
     let cancel = Cancel::default();
     let on_signal = cancel.clone();
     signals::on_signal(move |signal| on_signal.cancel(Why::Signal(signal)))?;
-    let store = app.open_for_steps(&entered)?;
+    let store = app.open_store(&entered)?;
     if let Some(weakness) = store.weakness() {
         progress.warn(&weakness);
     }

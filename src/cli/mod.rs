@@ -210,15 +210,6 @@ impl App {
         }
     }
 
-    /// Opens the store to run steps in it.
-    fn open_for_steps(&self, entered: &Entered) -> Result<Store> {
-        let store = self.open_store(entered)?;
-        if entered.mode != runtime::Mode::Chroot {
-            store.find_fit(|dir| runtime::check_upper(dir).map_err(anyhow::Error::from))?;
-        }
-        Ok(store)
-    }
-
     /// Opens the store for work with images, for which no sandbox is needed.
     fn images(&self) -> Result<Store> {
         let store = self.store(NO_ID_MAP)?;

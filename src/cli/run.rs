@@ -75,7 +75,7 @@ impl RunArgs {
 /// When it could not be started.
 pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let entered = app.enter(&|_| {})?;
-    let store = app.open_for_steps(&entered)?;
+    let store = app.open_store(&entered)?;
     let image = find(args, app, &store)?;
     let registries = app.registries()?;
     let bringing = Bringing::default();

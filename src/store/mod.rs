@@ -7,7 +7,6 @@
 //!   collect.lock       exclusive while garbage is collected or the store is measured
 //!   uses               a byte for every thing in the store, locked while it is used (see `uses`)
 //!   usage              what the store took when it was measured last (see `collect::limit`)
-//!   fit                the boot in which the file system was found to hold what steps do (see `fit`)
 //!   index.lock         exclusive around «read index.json, change it, write it»
 //!   publish.lock       exclusive around putting aside a layer that a power cut has made unusable, and
 //!                      around «look a step up, remember it»
@@ -58,7 +57,6 @@ mod collect;
 mod error;
 mod fetched;
 mod files;
-mod fit;
 mod images;
 mod kinds;
 mod layers;

@@ -358,8 +358,13 @@ pub const ROWS: &[Row] = &[
 ];
 
 pub fn run(place: &Place, row: &Row) -> Outcome {
-    let ran = place.build(row.refused);
     let end = row.one_id.filter(|_| place.one_id()).unwrap_or(row.end);
-    place.ends(&ran, end);
+    place.ends(&place.build_namespaced(row.refused), end);
+    if let Fails(6, _) = end {
+        // Perhaps another sandbox can do without.
+        let ran = place.build(row.refused);
+        let is_built = ran.code == 0;
+        place.ends(&ran, if is_built { Same } else { Fails(6, &[]) });
+    }
     Outcome::Passed
 }

@@ -183,6 +183,17 @@ impl Place {
         ran(&mut self.build_command(made, self.path("store").as_os_str()))
     }
 
+    /// The same with the strongest sandbox that the user can have, and no other.
+    pub fn build_namespaced(&self, made: &[&str]) -> Ran {
+        let mode = if self.one_id() {
+            "userns-one"
+        } else {
+            "userns-many"
+        };
+        let mut command = self.build_command(made, self.path("store").as_os_str());
+        ran(command.env("LAPSTRAKE_SANDBOX", mode))
+    }
+
     /// The digest of the manifest that was built last.
     pub fn digest(&self) -> String {
         let meta = fs::read(self.path("meta.json")).unwrap();
