@@ -104,7 +104,7 @@ bench: build/lapstrake
 	@integration/setup/packages bench
 	integration/bench/run --bin build/lapstrake $(BENCH)
 
-# The times of its files are the commit's, so that one commit gives one digest.
+# The times of its files are the commit's, not those of the build.
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 image: build/lapstrake
 	@set -- --build-arg VERSION=$(VERSION); \

@@ -9,5 +9,6 @@ fn main() -> ExitCode {
         eprintln!("error: cannot set the dispositions of signals: {error}");
         return ExitCode::from(6);
     }
+    runtime::usual_mask();
     lapstrake::cli::main()
 }

@@ -20,9 +20,17 @@ class Lapstrake(builders.Lapstrake):
     """Started in a place; its user is the place."""
 
     def args(self, *args):
-        root = [] if table.FINDS_STORE or self.user.environment.login else ["--root", self.user.store]
-        return self.user.enter([self.user.binary, *root, "--registry-mirror", f"docker.io=http://{self.mirror}", *args],
-                               SOURCE_DATE_EPOCH=table.EPOCH)
+        mirror = ["--registry-mirror", f"docker.io=http://{self.mirror}"]
+        return self.user.enter([self.user.binary, *mirror, *args], SOURCE_DATE_EPOCH=table.EPOCH)
+
+    def doctor(self, mode):
+        """That it names the mode and the store which are expected here."""
+        done = self.call("doctor", "--json", ok=False, timeout=120)
+        told = json.loads(done.stdout)
+        same(told["sandbox"], None if mode == table.REFUSED else mode, f"sandbox; of others it says: {told['modes']}")
+        if mode != table.REFUSED:
+            same(told["store"]["path"], self.user.store(), f"store; it tried {told['store']['tried']}")
+        return True
 
     def refused(self, context, file, says):
         """That a build ends at once, with the one line that helps. Returns what was said."""

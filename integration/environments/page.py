@@ -66,7 +66,7 @@ def plain(found, reference):
 def store(environment):
     if table.expected(environment) == table.REFUSED:
         return ""
-    return f"`~/{environment.store}`" if environment.login else f"`{environment.store}`"
+    return f"`{environment.place_of_store}`"
 
 
 def write(path, found, reference):

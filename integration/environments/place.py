@@ -32,11 +32,9 @@ class Place:
         self.dir = self.volumes[environment.volumes[0]]
         for path in self.volumes.values():
             bundle.folder(environment, path, 0o777)
-        self.store = environment.store
         if environment.login:
             self.binary = binary
             self.home = self.subdir("home")
-            self.store = os.path.join(self.home, environment.store)
             self.keeper = keeper.Keeper(self.login_mounts())
         else:
             self.binary = bundle.PROGRAM
@@ -89,7 +87,11 @@ class Place:
         kept = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}
         who = {"USER": bundle.NAME, "LOGNAME": bundle.NAME} if self.environment.login else {}
         home = {"HOME": self.home} if self.home else {}
-        return {"PATH": bundle.PATH, **home, **who, **kept, **extra}
+        return {"PATH": bundle.PATH, **home, **who, **kept, **self.environment.variables, **extra}
+
+    def store(self):
+        """The path of the store that lapstrake is expected to choose."""
+        return self.environment.place_of_store.replace("~", self.home, 1)
 
     def inside(self, text):
         """An argument as the environment has it: the machine's paths of volumes become the container's."""

@@ -53,17 +53,24 @@ class Environment:
     login: bool = False
     subordinate: bool = False  # of a login: ids in /etc/subuid
     user_namespaces: int = -1  # of a login: user.max_user_namespaces
-    store: str = "/scratch/lapstrake"  # below $HOME for a login
-    finds: str = ""  # the store that is found without being named, if another
+    variables: dict = dataclasses.field(default_factory=dict)
+    store: str = ""  # where it lies when none is named; see `place_of_store`
     says: str = ""  # regular expression for the message of a refusal
 
     @property
     def caps(self):
         return self.capabilities.split()
 
+    @property
+    def place_of_store(self):
+        """In the user's home; where that is on an overlay, which holds no other, in the first volume."""
+        if self.mode == CHROOT or self.login:
+            return self.store or f"{self.home or '~'}/.local/share/lapstrake"
+        return self.store or f"{self.volumes[0]}/lapstrake-{self.user[0]}"
+
 
 def login(what, mode, **kw):
-    return Environment(what, mode, user=(4001, 4001), login=True, store=".local/share/lapstrake", **kw)
+    return Environment(what, mode, user=(4001, 4001), login=True, **kw)
 
 
 USER = {"user": (1000, 1000), "passwd": True, "home": "/home/user"}
@@ -77,12 +84,13 @@ ENVIRONMENTS = {
     "E3": Environment("docker run; pod, baseline: root, default capabilities and seccomp profile", CHROOT,
                       seccomp="docker", says=SECCOMP, **ROOT),
     "GL": Environment("GitLab's docker executor: E3 with volumes /builds and /cache", CHROOT, seccomp="docker",
-                      volumes=("/builds", "/cache"), memory=(), store="/builds/lapstrake", says=SECCOMP, **ROOT),
+                      volumes=("/builds", "/cache"), memory=(), says=SECCOMP, **ROOT),
     "GH": Environment("GitHub container job: E3 with volume /__w and HOME in another", CHROOT, seccomp="docker",
-                      volumes=("/__w", "/github/home"), memory=(), home="/github/home", store="/github/home/lapstrake",
-                      finds="/github/home/.local/share/lapstrake", says=SECCOMP),
+                      volumes=("/__w", "/github/home"), memory=(), home="/github/home", says=SECCOMP),
     "E3u": Environment("E3 as another user than root", REFUSED, seccomp="docker", says=SECCOMP, **USER),
     "E3c": Environment("CRI-O's default as root: no SYS_CHROOT, no MKNOD, no SETFCAP", REFUSED, capabilities=CRIO,
+                       seccomp="crio", says=SECCOMP, **ROOT),
+    "E3k": Environment("E3c with SYS_CHROOT, MKNOD and SETFCAP added", CHROOT, capabilities=CRIO + " SYS_CHROOT MKNOD SETFCAP",
                        seccomp="crio", says=SECCOMP, **ROOT),
     "E4": Environment("seccomp Unconfined, newuidmap with file capabilities", MANY, newuidmap="capabilities", **USER),
     "E4s": Environment("E4 with the distribution's set-uid newuidmap", ONE, newuidmap="set-uid", **USER),
@@ -91,12 +99,15 @@ ENVIRONMENTS = {
     "E4a": Environment("E4 where AppArmor denies mounts (emulated)", CHROOT, newuidmap="capabilities", denied=NO_MOUNT,
                        says=r"AppArmor", **USER),
     "E4r": Environment("root, default capabilities, seccomp Unconfined", MANY, **ROOT),
-    "E4w": Environment("E4r with a read-only root, no HOME and the store in memory", MANY, read_only=True,
-                       store="/mem/lapstrake", finds="/scratch/lapstrake"),
+    "E4w": Environment("E4r with a read-only root and no HOME", MANY, read_only=True),
+    "E4m": Environment("E4w with the store in memory, by LAPSTRAKE_ROOT", MANY, read_only=True, store="/mem/store",
+                       variables={"LAPSTRAKE_ROOT": "/mem/store"}),
     "E5": Environment("pod, restricted: no capabilities, no_new_privs, default profile", REFUSED, says=SECCOMP, **USER,
                       **NOTHING),
     "E5r": Environment("E5 with a read-only root", REFUSED, read_only=True, volumes=("/scratch", "/tmp", "/home/user"),
                        says=SECCOMP, **USER, **NOTHING),
+    "E5p": Environment("E5 with podman's profile from a file of the node (seccompProfile Localhost)", ONE, **USER,
+                       **{**NOTHING, "seccomp": "podman"}),
     "E6": Environment("OpenShift restricted-v2: random user id, group 0, no passwd entry", REFUSED, user=(1000680000, 0),
                       home="/", says=SECCOMP, **{**NOTHING, "seccomp": "crio"}),
     "E7": Environment("pod with hostUsers: false", CHROOT, seccomp="docker", ids=POD_IDS, says=SECCOMP, **ROOT),
@@ -110,14 +121,12 @@ ENVIRONMENTS = {
     "E11": login("login with user.max_user_namespaces=0", REFUSED, subordinate=True, user_namespaces=0,
                  says=r"user\.max_user_namespaces"),
     "E11b": login("login where unshare is refused (emulated)", REFUSED, subordinate=True,
-                  denied={"unshare": EPERM, "clone3": ENOSYS}, says=r"cannot create a user namespace"),
+                  denied={"unshare": EPERM, "clone3": ENOSYS}, says=r"cannot (make|create) a user namespace"),
     "E13": Environment("rootless podman run", MANY, capabilities=PODMAN, seccomp="podman", ids=PODMAN_IDS, **ROOT),
 }
 
-# Modes that lapstrake has. Where another one is expected it must refuse; remove this with the last that is missing.
-PRESENT = (MANY, ONE)
-# Whether the store is found where none is named.
-FINDS_STORE = False
+# Modes that are taken without being asked for. Where another one is expected lapstrake must refuse, until it is here.
+PRESENT = (MANY, ONE, CHROOT)
 
 # Images that hold the time at which they were built, or other things of which each build has its own: these are looked
 # into, but their digests are not compared.

@@ -300,7 +300,7 @@ fn confined(errno: Errno, around: &Surroundings) -> Advice {
 }
 
 fn overlay(errno: Errno, around: &Surroundings) -> Advice {
-    const VOLUME: &str = "Kubernetes: an emptyDir in volumes, mounted there; Docker, Podman: --volume; or name another place with --root or LAPSTRAKE_ROOT";
+    const VOLUME: &str = "mount a volume there, in Kubernetes an emptyDir, with Docker and Podman by --volume, or name another place with --root or LAPSTRAKE_ROOT";
     match errno {
         Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EIO => Advice::new(
             "its file system cannot hold the upper directory of an overlay, as a container's own root and network file systems cannot",

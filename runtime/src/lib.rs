@@ -59,7 +59,7 @@ pub use owners::supervision;
 pub use points::MountPoints;
 pub use roots::{Diff, Roots, View, Workspace};
 pub use seccomp::supervise::{Device, Owners, RECORD, Record};
-pub use signals::usual_signals;
+pub use signals::{usual_mask, usual_signals};
 pub use spawn::{spawn, spawn_in};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
 pub use surroundings::{Helper, Surroundings, key as environment_key};

@@ -1,8 +1,9 @@
-//! Signals as a process is usually started with, whatever its parent had in mind.
+//! Signals and the file creation mask as a process is usually started with, whatever its parent had in mind.
 
 use std::io;
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::stat::{Mode, umask};
 
 use crate::sys;
 
@@ -19,4 +20,11 @@ pub fn usual_signals() -> io::Result<()> {
     sys::usual_dispositions()?;
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
+}
+
+/// Lets the owner of new files do with them what the program asks for: a mask that takes that away would have
+/// directories made that nothing can be put into. What others may do stays the caller's choice.
+pub fn usual_mask() {
+    let asked = umask(Mode::empty());
+    umask(asked & !Mode::S_IRWXU);
 }

@@ -148,7 +148,8 @@ pub enum Mount {
         /// Whether writes are refused.
         readonly: bool,
     },
-    /// A read-only file with this content, which is never on a disk.
+    /// A read-only file with this content, which is never on a disk; in a tree it is one that can be
+    /// written, and is overwritten afterwards.
     Content {
         /// The bytes.
         content: Vec<u8>,

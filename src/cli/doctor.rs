@@ -61,15 +61,6 @@ fn tell(probed: &Probed, verdicts: &[Verdict], out: &mut dyn Write) -> std::io::
         ]);
     }
     table::write(out, &rows)?;
-    if taken.is_none()
-        && let Some(verdict) = verdicts.iter().find(|verdict| verdict.works)
-    {
-        writeln!(
-            out,
-            "\n{0} works if it is asked for: --sandbox {0}",
-            verdict.name
-        )?;
-    }
     let cures = cures(probed, verdicts);
     if !cures.is_empty() {
         writeln!(out, "\nto get more:")?;

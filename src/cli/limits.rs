@@ -18,6 +18,10 @@ const HELP: &[(&str, &str)] = &[
          store on a file system that takes it with LAPSTRAKE_ROOT",
     ),
     (
+        "(os error 30)",
+        "the store is on a read-only file system: put it elsewhere with --root or LAPSTRAKE_ROOT",
+    ),
+    (
         "(os error 12)",
         "there is no memory left: raise `ulimit -v` or the container's limit; --jobs 1 needs the least",
     ),

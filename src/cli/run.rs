@@ -84,6 +84,7 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let stack = bringer.stack(&transfer::layers_of(&image)?, &ground.disk)?;
     let staging = store.staging()?;
     let roots = &ground.roots;
+    refuse_volumes(args, roots)?;
     let mut spec = spec(args, &image.config, roots, &stack, staging.path())?;
     if entered.ids.is_single() && runtime::supervision().is_ok() {
         spec.owners = Some(layer::owners(&stack)?);
@@ -232,6 +233,29 @@ fn environment(args: &RunArgs, image: &[String]) -> Result<Vec<(String, String)>
         env.push(("PATH".into(), runtime::DEFAULT_PATH.into()));
     }
     Ok(env)
+}
+
+/// A copy of a directory would take what is written to it, and be lost.
+fn refuse_volumes(args: &RunArgs, roots: &Roots) -> Result<()> {
+    for text in args
+        .volumes
+        .iter()
+        .filter(|_| matches!(roots, Roots::Trees(_)))
+    {
+        if matches!(
+            volume(text)?,
+            Mount::Bind {
+                readonly: false,
+                ..
+            }
+        ) {
+            bail!(UsageError(format!(
+                "--volume {text:?}: nothing can be mounted here, so the command sees a copy, and what \
+                 it writes would be lost; say so with :ro, or run it where user namespaces are allowed"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn volume(text: &str) -> Result<Mount> {

@@ -94,6 +94,7 @@ impl Wanted {
                 findings = look(&places)?;
             }
         }
+        findings.places.clone_from(&places);
         let chosen = findings.choose(self.mode);
         let at = chosen.as_ref().map_or(0, |choice| choice.place);
         let Some(root) = places.get(at).cloned() else {
@@ -114,7 +115,6 @@ impl Wanted {
         if let Ok(settled) = &settled {
             self.remember(settled);
         }
-        findings.places = places;
         Ok(Probed {
             findings,
             root,
@@ -245,10 +245,17 @@ impl Settled {
 #[error("{0}")]
 pub(super) struct NoSandbox(Refusal);
 
-/// Not even the trials could be made.
+/// Not even the trials could be made: no process can be started, no file be made, or `/proc` is missing.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot find out what this process may do: {0}")]
+#[error("cannot find out what this process may do{hint}: {0}", hint = hint())]
 pub(super) struct CannotTry(io::Error);
+
+fn hint() -> &'static str {
+    match fs::exists("/proc/self") {
+        Ok(true) => "",
+        Ok(false) | Err(_) => " (is /proc mounted?)",
+    }
+}
 
 /// Tries everything in scratch directories of the places.
 fn look(places: &[PathBuf]) -> Result<Findings> {

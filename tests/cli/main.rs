@@ -1,8 +1,9 @@
 //! The built program, end to end: every case in a process of its own, with its own home and store,
 //! and base images that are imported from a tiny root file system, so that no network is needed.
 //!
-//! As root every case runs three times: as root, as an unprivileged user with subordinate ids
-//! (`LAPSTRAKE_TEST_USER`, default `lapstrake-many`), and as a user who has none.
+//! As root every case runs four times: as root, as root without namespaces and mounts, as an
+//! unprivileged user with subordinate ids (`LAPSTRAKE_TEST_USER`, default `lapstrake-many`), and as a
+//! user who has none.
 
 mod attacks;
 mod builds;
@@ -41,7 +42,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use harness::{Cases, SECRET, Who};
-use support::{BUSYBOX, Context, Outcome};
+use support::{BUSYBOX, Context, IN_TREES, Outcome};
 
 /// A case: its name and what it does.
 type Case = (&'static str, fn(&Context) -> Outcome);
@@ -131,10 +132,16 @@ fn everyone() -> Vec<Who> {
             account: None,
         }];
     }
-    let mut all = vec![Who {
-        name: "root",
-        account: None,
-    }];
+    let mut all = vec![
+        Who {
+            name: "root",
+            account: None,
+        },
+        Who {
+            name: IN_TREES,
+            account: None,
+        },
+    ];
     all.extend(harness::user_with_many_ids("cli").map(|account| Who {
         name: "user, many ids",
         account: Some(account),

@@ -122,18 +122,18 @@ fn commands(c: &Context) -> Outcome {
     assert_eq!(made.ok().out, "/new/deep\ndrwxr-xr-x\n");
     run(&["-w", "/bin/sh", "img", "pwd"]).fails(125, &["/bin/sh"]);
     let volume = format!("{}:/in:ro", c.path("shared").display());
-    assert_eq!(
-        run(&["-v", &volume, "img", "cat /in; echo x >/in || echo refused"])
-            .ok()
-            .out,
-        "sharedrefused\n"
-    );
-    assert_eq!(
-        run(&["--network", "none", "img", "ls /sys/class/net"])
-            .ok()
-            .out,
-        "lo\n"
-    );
+    let writes = run(&["-v", &volume, "img", "cat /in; echo x >/in || echo refused"]).ok();
+    assert_eq!(fs::read(c.path("shared")).unwrap(), b"shared");
+    let alone = ["--network", "none", "img", "ls /sys/class/net"];
+    if c.in_trees() {
+        assert_eq!(writes.out, "shared");
+        run(&alone).fails(125, &["namespaces"]);
+        let volume = volume.replace(":ro", "");
+        run(&["-v", &volume, "img", "true"]).fails(125, &["would be lost", ":ro"]);
+    } else {
+        assert_eq!(writes.out, "sharedrefused\n");
+        assert_eq!(run(&alone).ok().out, "lo\n");
+    }
     assert!(
         run(&["-u", "app", "img", "id"])
             .ok()

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+/// Root whose steps run without namespaces and mounts, as the list of users calls him.
+pub const IN_TREES: &str = "root, chroot";
 /// What base images are made of.
 pub const BUSYBOX: &str = "/bin/busybox";
 
@@ -132,6 +134,7 @@ impl Context {
             )
             .env("HOME", self.path("home"))
             .env("CI_SECRET", crate::SECRET)
+            .envs(self.in_trees().then_some(("LAPSTRAKE_SANDBOX", "chroot")))
             .current_dir(&self.base)
             .stdin(Stdio::null());
         command
@@ -207,6 +210,12 @@ impl Context {
     /// Whether the builder has one id only.
     pub fn one_id(&self) -> bool {
         nix::unistd::getuid().as_raw() == crate::NOBODY_ELSE
+    }
+
+    /// Whether steps run in trees, because nothing is mounted.
+    pub fn in_trees(&self) -> bool {
+        let name = self.base.file_name().unwrap().to_string_lossy();
+        name.ends_with(&format!("-{}", IN_TREES.replace([' ', ','], "")))
     }
 
     /// What is left in the store's directory for unfinished work.

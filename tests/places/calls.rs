@@ -55,7 +55,7 @@ pub const ROWS: &[Row] = &[
     row(
         "fsopen_enosys",
         &["refuse=fsopen:ENOSYS"],
-        Fails(6, &["fsopen", "Linux 5.2"]),
+        Fails(6, &["fsopen", "Linux 5.12"]),
     ),
     row(
         "fsopen_eperm",
@@ -65,12 +65,12 @@ pub const ROWS: &[Row] = &[
     row(
         "fsconfig_enosys",
         &["refuse=fsconfig:ENOSYS"],
-        Fails(6, &["fsconfig"]),
+        Fails(6, &["fsopen"]),
     ),
     row(
         "fsmount_eperm",
         &["refuse=fsmount:EPERM"],
-        Fails(6, &["fsmount"]),
+        Fails(6, &["fsopen", "seccomp"]),
     ),
     row(
         "move_mount_enosys",
@@ -207,12 +207,12 @@ pub const ROWS: &[Row] = &[
     row(
         "seccomp_einval",
         &["refuse=seccomp:EINVAL"],
-        Fails(6, &["system call filter"]),
+        Fails(6, &["seccomp filter"]),
     ),
     row(
         "setns_eperm",
         &["refuse=setns:EPERM"],
-        Fails(6, &["user namespace", "seccomp"]),
+        Fails(6, &["user namespace"]),
     ),
     row(
         "unshare_eperm",

@@ -50,9 +50,10 @@ newline'; echo x > ' blank '; echo x > "$(printf '%0255d' 7)"
     ln kept.d/kept kept.d/later-link
     ;;
   list)
-    # Times that the builder will set back are listed as it will leave them.
+    # Times that the builder will set back are listed as it will leave them. How many links a file has is not: where
+    # nothing can be mounted each name is a file of its own when a step begins.
     {
-    find . -type f -exec stat -c 'f %n %a %h %s %Y' {} +
+    find . -type f -exec stat -c 'f %n %a %s %Y' {} +
     find . -type d -exec stat -c 'd %n %a' {} +
     find . -type l -exec stat -c 'l %N %Y' {} +
     find . ! -type f ! -type d ! -type l -exec stat -c 'o %n %a %F' {} +

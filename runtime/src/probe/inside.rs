@@ -32,22 +32,32 @@ pub fn trials(
     asked: &dyn Fn(usize) -> bool,
 ) -> std::io::Result<Trials> {
     child::run(|tell| {
-        let mounts = tell.attempt(Facility::MountNamespace, || enter(holder));
+        let mut is_inside = false;
+        let mounts = tell.attempt(Facility::MountNamespace, || {
+            join(holder)?;
+            is_inside = true;
+            own_mounts()
+        });
         if mounts {
             with_mounts(tell, scratch, name, asked);
         }
-        // What is left for a namespace that cannot mount. There is no way back from it.
-        outside::identity(tell);
+        if is_inside {
+            // What is left for a namespace that cannot mount. There is no way back from it.
+            outside::identity(tell);
+        }
     })
 }
 
 /// As [`crate::enter`] does it.
-fn enter(holder: nix::unistd::Pid) -> Result<(), Failed> {
+fn join(holder: nix::unistd::Pid) -> Result<(), Failed> {
     let namespace = File::open(format!("/proc/{holder}/ns/user"));
     let namespace = namespace.map_err(step("open the user namespace"))?;
-    setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(step("join the user namespace"))?;
-    sys::set_ids(0, 0).map_err(step("become user 0 of the user namespace"))?;
-    unshare(CloneFlags::CLONE_NEWNS).map_err(step("make a mount namespace"))?;
+    setns(namespace, CloneFlags::CLONE_NEWUSER).map_err(step("join the user namespace (setns)"))?;
+    sys::set_ids(0, 0).map_err(step("become user 0 of the user namespace"))
+}
+
+fn own_mounts() -> Result<(), Failed> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(step("make a mount namespace (unshare)"))?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(step("make the mounts private (mount)"))

@@ -9,9 +9,6 @@ use super::facility::{Facility, Failed, Trials};
 use crate::diagnose::{self, Advice};
 use crate::enter::{Known, Mode};
 
-/// Whether [`Mode::Chroot`] is taken where nothing stronger works, or only when it is asked for.
-const CHROOT_IS_AUTOMATIC: bool = false;
-
 /// The name of what is to come for processes that may do nothing of this.
 const PATHS: &str = "paths";
 
@@ -71,8 +68,6 @@ pub struct Refusal {
     asked: Option<Mode>,
     /// Why not: of every mode's lacks the one that is mended most easily.
     why: Option<Lack>,
-    /// Something that would do, but has to be asked for.
-    instead: Option<Mode>,
 }
 
 impl fmt::Display for Refusal {
@@ -83,9 +78,6 @@ impl fmt::Display for Refusal {
         }
         if let Some(lack) = &self.why {
             write!(f, ": {lack}")?;
-        }
-        if let Some(mode) = self.instead {
-            write!(f, "; --sandbox {} would work", mode.name())?;
         }
         write!(f, "; `lapstrake doctor` tells more")
     }
@@ -104,17 +96,13 @@ impl Findings {
     /// # Errors
     /// When none works, or not the one.
     pub fn choose(&self, asked: Option<Mode>) -> Result<Choice, Refusal> {
-        let automatic = |mode| mode != Mode::Chroot || CHROOT_IS_AUTOMATIC;
         let mut refused: Vec<(Mode, Lack)> = Vec::new();
-        let mut instead = None;
         for mode in Mode::ALL {
             if asked.is_some_and(|asked| asked != mode) {
                 continue;
             }
             let verdict = self.verdict(mode);
-            if verdict.works && asked.is_none() && !automatic(mode) {
-                instead = Some(mode);
-            } else if let Some(place) = verdict.place.filter(|_| verdict.works) {
+            if let Some(place) = verdict.place.filter(|_| verdict.works) {
                 return Ok(Choice {
                     mode,
                     place,
@@ -129,7 +117,6 @@ impl Findings {
         Err(Refusal {
             asked,
             why: self.nearest(refused),
-            instead,
         })
     }
 
@@ -302,6 +289,10 @@ impl Findings {
             let mut around = self.surroundings.clone();
             around.apparmor_userns = Some(true);
             lack.advice = diagnose::explain(facility, &lack.failed, &around);
+        }
+        if let Some(place) = place.and_then(|place| self.places.get(place)) {
+            let named = format!("in {}", place.display());
+            lack.failed.step = lack.failed.step.replace("there", &named);
         }
         Some(lack)
     }

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown,
-    fstat, futimens, linkat, open, openat, renameat, symlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat,
+    futimens, linkat, open, openat, renameat, symlinkat,
 };
 
 use super::journal::Note;
@@ -64,8 +64,8 @@ struct Done {
 
 #[derive(Debug)]
 enum What {
-    /// A directory that was not there, to be a parent: as it was made.
-    Parent(Stat),
+    /// A directory that was not there, to be a parent.
+    Parent,
     Copy,
     Content,
     Moved(Note),
@@ -173,13 +173,12 @@ impl Placed {
             path.push(name);
             let name = entry::c_name(name)?;
             entry::unnoticed(dir.as_fd(), || new_dir(dir.as_fd(), &name, 0o755))?;
-            let made = entry::stat(dir.as_fd(), &name)?;
             self.done.push(Done {
                 dir,
                 path: path.clone(),
                 name,
                 aside: None,
-                what: What::Parent(made),
+                what: What::Parent,
             });
         }
         Ok(())
@@ -244,7 +243,7 @@ impl Drop for Placed {
 impl Done {
     fn undo(self, shared: &Shared) -> io::Result<()> {
         match self.what {
-            What::Parent(made) => return remove_parent(&self.dir, &self.name, &made),
+            What::Parent => return remove_parent(&self.dir, &self.name),
             What::Copy => drop(entry::remove(self.dir.as_fd(), &self.name)?),
             What::Content => content::destroy(self.dir.as_fd(), &self.name)?,
             What::Moved(note) => {
@@ -271,19 +270,11 @@ impl Done {
     }
 }
 
-/// A directory that was made as a parent stays if something has come into it or become of it.
-fn remove_parent(dir: &OwnedFd, name: &CString, made: &Stat) -> io::Result<()> {
-    let look = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
-    match entry::stat(dir.as_fd(), name) {
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        now => {
-            if look(&now?) != look(made) {
-                return Ok(());
-            }
-        }
-    }
+/// A directory that was made as a parent stays if something has come into it, or in its place.
+fn remove_parent(dir: &OwnedFd, name: &CString) -> io::Result<()> {
+    use rustix::io::Errno;
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
-        Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(()),
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(()),
         removed => Ok(removed?),
     }
 }

@@ -9,12 +9,17 @@ use crate::error::Error;
 /// No more threads than this: beyond, they wait for the disk or for each other's directories.
 const MOST: usize = 4;
 
+/// Makes what a thread has of its own.
+type New<'f, S> = dyn Fn() -> S + Sync + 'f;
+/// Does one thing with what a thread has, and adds to the list.
+type Each<'f, S, T> = dyn Fn(&mut S, T, &mut Vec<T>) -> Result<(), Error> + Sync + 'f;
+
 /// Does everything of `first` and what is added meanwhile, in no order. `each` gets what is `new`
 /// for its thread, one thing, and the list to add to. Gives what the threads had.
 pub fn share<T: Send, S: Send>(
     first: Vec<T>,
-    new: &(dyn Fn() -> S + Sync),
-    each: &(dyn Fn(&mut S, T, &mut Vec<T>) -> Result<(), Error> + Sync),
+    new: &New<'_, S>,
+    each: &Each<'_, S, T>,
 ) -> Result<Vec<S>, Error> {
     let queue = Queue {
         inner: Mutex::new(Inner {
@@ -67,11 +72,7 @@ struct Inner<T> {
 }
 
 impl<T> Queue<T> {
-    fn work<S>(
-        &self,
-        new: &dyn Fn() -> S,
-        each: &dyn Fn(&mut S, T, &mut Vec<T>) -> Result<(), Error>,
-    ) -> S {
+    fn work<S>(&self, new: &New<'_, S>, each: &Each<'_, S, T>) -> S {
         let mut state = new();
         let mut added = Vec::new();
         while let Some((thing, _busy)) = self.next() {

@@ -140,7 +140,7 @@ impl<'a> Tracee<'a> {
     /// Reads what there is of its memory. `EPERM` where the kernel lets us have no look at it.
     fn peek(&self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
         match sys::read_memory(self.tid(), address, into) {
-            Err(Errno::PERM) if self.shared.served.is_some() => {
+            Err(Errno::PERM | Errno::ACCESS) if self.shared.served.is_some() => {
                 self.memory().read(self.tid(), address, into)
             }
             other => other,
@@ -175,7 +175,7 @@ impl<'a> Tracee<'a> {
             path.resize(MAX_PATH.min(length + rest.min(most)), 0);
             let piece = &mut path[length..];
             let count = self.peek(at, piece).map_err(|errno| match errno {
-                Errno::PERM => errno,
+                Errno::PERM | Errno::ACCESS => errno,
                 _ => Errno::FAULT,
             })?;
             if count == 0 {
@@ -194,7 +194,7 @@ impl<'a> Tracee<'a> {
     pub fn write(&self, address: u64, from: &[u8]) -> Result<(), Errno> {
         self.still_there()?;
         let written = match sys::write_memory(self.tid(), address, from) {
-            Err(Errno::PERM) if self.shared.served.is_some() => {
+            Err(Errno::PERM | Errno::ACCESS) if self.shared.served.is_some() => {
                 self.memory().write(self.tid(), address, from)
             }
             other => other,

@@ -4,7 +4,8 @@
 //! that goes with the step. The context's directory is shown as it is by a read-only mount, or
 //! under an overlay, which also covers what the ignore file hides. Where that will not do, because
 //! files belong to others than root or the file system can lie under no overlay, the step sees a
-//! copy of what was selected.
+//! copy of what was selected. Where nothing can be mounted it sees a copy of everything, which goes
+//! with the step's tree.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};

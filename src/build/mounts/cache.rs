@@ -3,7 +3,8 @@
 //! A cache is known by its id and by the content that it begins with, if it begins with any; what
 //! it holds is never part of a key. All caches of a step are taken in the order of their keys, so
 //! two steps that want the same ones never wait for each other. A step that mounts one cache twice
-//! takes it once.
+//! takes it once. Where nothing can be mounted a cache goes into the tree of the step that has it, so
+//! one has it at a time.
 
 use std::collections::BTreeMap;
 use std::fs;

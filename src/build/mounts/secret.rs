@@ -2,7 +2,8 @@
 //!
 //! A secret is in this process's memory, and while a step runs in a file in memory or in the
 //! step's environment. It is in no layer, key, record, configuration, history or message, and on
-//! no disk; its `Debug` form is its length.
+//! no disk, unless nothing can be mounted: then the file is in the step's tree, and is overwritten
+//! afterwards. Its `Debug` form is its length.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -105,6 +105,27 @@ impl Ids for TestIds {
     }
 }
 
+/// The same where nobody mounts an overlay.
+struct TableIds;
+
+impl Ids for TableIds {
+    fn holds_uid(&self, uid: u32) -> bool {
+        TestIds.holds_uid(uid)
+    }
+
+    fn holds_gid(&self, gid: u32) -> bool {
+        TestIds.holds_gid(gid)
+    }
+
+    fn bypasses_modes(&self) -> bool {
+        TestIds.bypasses_modes()
+    }
+
+    fn holds_marks(&self) -> bool {
+        false
+    }
+}
+
 /// A staging directory with a place beside it that nothing may touch.
 struct Bench {
     dir: tempfile::TempDir,

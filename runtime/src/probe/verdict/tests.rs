@@ -198,10 +198,7 @@ fn each_environment_gets_its_modes() {
                 assert_eq!(choice.known.within, *within, "{name}");
             }
         }
-        let first = modes
-            .iter()
-            .copied()
-            .find(|mode| *mode != Mode::Chroot || CHROOT_IS_AUTOMATIC);
+        let first = modes.first().copied();
         assert_eq!(findings.choose(None).ok().map(|c| c.mode), first, "{name}");
     }
 }
@@ -242,6 +239,16 @@ fn the_second_place_is_taken_when_the_first_is_unfit() {
         fail(trials, Facility::Overlay, libc::EINVAL);
     }
     assert!(findings.lacks_place());
+    for trial in &mut findings.many.0 {
+        if let Some(failed) = trial.failed.as_mut() {
+            failed.step = "mount there".to_owned();
+        }
+    }
+    let text = findings.verdict(Mode::UsernsMany).lacks[0].to_string();
+    assert!(
+        text.contains("cannot mount in /here") && text.contains("volume"),
+        "{text}"
+    );
     findings.places.push("/there".into());
     findings.many.0.push(in_place(Facility::Overlay, 1));
     assert!(!findings.lacks_place());

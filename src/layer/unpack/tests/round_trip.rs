@@ -146,8 +146,9 @@ proptest! {
             unpack(tar, &staging, ids).map(|_| staging)
         };
         // Random archives may well be refused (a file as a parent); those say nothing here.
+        let lower_entries = lower;
         let (Ok(lower), Ok(first)) = (
-            stage("lower", &archive(&lower), &TestIds),
+            stage("lower", &archive(&lower_entries), &TestIds),
             stage("first", &archive(&upper), &TestIds),
         ) else {
             return Ok(());
@@ -155,6 +156,21 @@ proptest! {
         let mut below = LayerStack::default();
         below.push(Layer::open("lower", &lower).unwrap());
         let tar = tar_of(&below, &first);
+        let table = archive(&upper);
+        let marked = stage("marked", &table, &TableIds).unwrap();
+        prop_assert!(tar_of(&below, &marked) == tar, "by marks in the table");
+        let mut on_marked = below.clone();
+        let mut on_disk = below.clone();
+        on_marked.push(Layer::open("marked", &marked).unwrap());
+        on_disk.push(Layer::open("first", &first).unwrap());
+        let again = archive(&lower_entries);
+        if let (Ok(one), Ok(other)) = (
+            stage("top", &again, &TestIds),
+            stage("top-marked", &again, &TableIds),
+        ) {
+            let on_disk = tar_of(&on_disk, &one);
+            prop_assert!(tar_of(&on_marked, &other) == on_disk, "over marks in the table");
+        }
         let second = stage("second", &tar, &TestIds).unwrap();
         prop_assert!(tar_of(&below, &second) == tar, "by owners on disk");
         // Nobody else can hold root's files while modes keep him out.
