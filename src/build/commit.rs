@@ -19,7 +19,11 @@ impl Stage<'_> {
         upper: &Diff,
         recorded: Attributes,
     ) -> Result<BuiltLayer> {
-        self.commit_run(below, staging, upper, recorded, None)
+        let inherit = match self.shared.env.ids.is_single() {
+            true => Inherit::Copies,
+            false => Inherit::Nothing,
+        };
+        self.commit(below, staging, upper, recorded, inherit)
     }
 
     /// The same after a RUN, with what its supervisor kept if it had one.
@@ -28,13 +32,24 @@ impl Stage<'_> {
         below: &LayerStack,
         staging: Staging,
         upper: &Diff,
-        mut recorded: Attributes,
+        recorded: Attributes,
         owners: Option<&Owners>,
     ) -> Result<BuiltLayer> {
         let inherit = match owners {
             Some(owners) => Inherit::Supervised(owners),
             None => Inherit::Copies,
         };
+        self.commit(below, staging, upper, recorded, inherit)
+    }
+
+    fn commit(
+        &self,
+        below: &LayerStack,
+        staging: Staging,
+        upper: &Diff,
+        mut recorded: Attributes,
+        inherit: Inherit<'_>,
+    ) -> Result<BuiltLayer> {
         if !self.shared.env.ids.holds_marks() {
             mark(&mut recorded, upper);
         }

@@ -50,6 +50,8 @@ pub fn seal(
 /// Where owners come from that the disk under an upper directory has not kept.
 #[derive(Clone, Copy)]
 pub enum Inherit<'a> {
+    /// Whoever wrote has recorded it all.
+    Nothing,
     /// Regular files and directories that overlayfs copied up (they carry `user.overlay.origin`) and
     /// that have no record inherit that of `below`, but for what the step has changed of it: a copy has lost an
     /// owner that the disk could not hold, and a device.
@@ -62,6 +64,7 @@ pub enum Inherit<'a> {
 impl Inherit<'_> {
     fn finds(self, below: &LayerStack) -> bool {
         match self {
+            Self::Nothing => false,
             Self::Copies => !below.has_no_attributes(),
             Self::Supervised(owners) => !below.has_no_attributes() || owners.has_records(),
         }
@@ -155,19 +158,22 @@ impl Heir<'_> {
         Ok(())
     }
 
-    /// Whether a copy of the file below would have a record of its own: then a file without one was
-    /// copied up somewhere else, and renamed.
+    /// Whether a copy of what is below would have a record of its own. Then a file without one was
+    /// copied up somewhere else, and renamed, and a directory was given to whom the disk says.
     fn would_tell(&self, path: &RootPath) -> Result<bool, LayerError> {
-        if !matches!(self.inherit, Inherit::Supervised(_)) || self.below.has_no_attributes() {
-            return Ok(false);
-        }
-        let Some((dir, name, stat)) = self.below.file(path)? else {
-            return Ok(false);
+        let lower = match self.below.file(path)? {
+            Some((dir, name, stat))
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile =>
+            {
+                disk::open_file(&dir, &name)
+            }
+            Some(_) => return Ok(false),
+            None => match self.below.open_dir(path)? {
+                Some(dir) => Ok(dir),
+                None => return Ok(false),
+            },
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Ok(false);
-        }
-        let record = disk::open_file(&dir, &name).and_then(supervised::get);
+        let record = lower.and_then(supervised::get);
         Ok(record
             .map_err(LayerError::disk("read the owner of", path))?
             .is_some())
@@ -184,8 +190,8 @@ impl Heir<'_> {
         let is_copy = path.is_root()
             || disk::is_copied_up(fd).map_err(LayerError::disk("read the origin of", path))?;
         if is_copy
-            && !self.would_tell(path)?
             && let Some(mut attr) = self.below.attr(path)?
+            && (path.is_root() || !self.would_tell(path)?)
         {
             let stat = fstat(fd).map_err(LayerError::disk("look at", path))?;
             if let Some(lower) = self.below.on_disk(path)?

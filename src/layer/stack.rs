@@ -284,6 +284,18 @@ impl LayerStack {
         Ok(None)
     }
 
+    /// The topmost of the directories that are `path` of the merged view.
+    pub(super) fn open_dir(&self, path: &RootPath) -> Result<Option<OwnedFd>, LayerError> {
+        for layer in self.layers.iter().rev() {
+            match layer.look_up(path)? {
+                Found::Absent { hides: false } => {}
+                Found::Absent { hides: true } | Found::Other => return Ok(None),
+                Found::Directory { fd, .. } => return Ok(Some(fd)),
+            }
+        }
+        Ok(None)
+    }
+
     /// What the disk says of `path` of the merged view.
     pub(super) fn on_disk(&self, path: &RootPath) -> Result<Option<Stat>, LayerError> {
         for layer in self.layers.iter().rev() {

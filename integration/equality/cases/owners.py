@@ -34,6 +34,15 @@ COPY --chown=70000:2147483647 a dir /large/
 COPY --chown=2147483647 --chmod=4711 a /set
 COPY --chown=3:4 --chmod=u=rwX,g=rX,o= dir /symbolic/
 """, {"a": "a\n", "dir/b": "b\n", "dir/deep/c": "c\n"}),
+    Case("COPY over directories of others", """
+FROM plain
+RUN mkdir -p -m 711 /t/deep /t/more && chown 5:6 /t /t/deep /t/more
+COPY --chown=70000:70001 dir /large/
+COPY dir /t
+COPY dir /large
+COPY a /t/more/
+COPY a /large/deep/
+""", {"a": "a\n", "dir/b": "b\n", "dir/deep/c": "c\n"}),
     Case("large ids below a step", """
 FROM plain
 COPY --chown=70000:2147483647 a dir c /large/
