@@ -17,7 +17,7 @@ use crate::rootfs::RootPath;
 /// renaming `staging`.
 ///
 /// `recorded` is what the step itself recorded; to it comes what `inherit` finds. What `below` has as well leaves
-/// the upper directory ([`super::unchanged`]). `upper` and `staging` lie on one file system.
+/// the upper directory (`layer::unchanged`). `upper` and `staging` lie on one file system.
 ///
 /// # Errors
 /// [`LayerError::Disk`]; `staging` is then to be thrown away.
