@@ -95,8 +95,11 @@ impl Roots {
     ) -> Result<Workspace, Error> {
         match self {
             Self::Overlays => Workspace::for_step(&dirs(lowers), dir, spec, points),
-            // What is mounted is put there when the process begins.
-            Self::Trees(trees) => Workspace::tree_of(trees, lowers, dir),
+            Self::Trees(trees) => {
+                // What is mounted is put there when the process begins; what is refused is the same.
+                stubs::targets(spec)?;
+                Workspace::tree_of(trees, lowers, dir)
+            }
         }
     }
 

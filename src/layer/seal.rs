@@ -260,7 +260,7 @@ mod tests {
         let upper = dir.path().join("upper");
         std::fs::create_dir_all(upper.join("d")).unwrap();
         for name in ["copied", "fresh", "chowned"] {
-            std::fs::write(upper.join("d").join(name), "").unwrap();
+            std::fs::write(upper.join("d").join(name), "changed").unwrap();
         }
         if !mark_copied(&upper.join("d/copied")) || !mark_copied(&upper.join("d/chowned")) {
             println!("skipped: the temporary directory holds no user.* attributes");

