@@ -82,6 +82,14 @@ impl Child {
         self.handle.kill();
     }
 
+    /// Ends it; why its supervisor did not work, if it did not.
+    pub(crate) fn unsupervised(mut self) -> Option<io::Error> {
+        self.kill();
+        // That init is gone is all that counts.
+        drop(self.reap());
+        self.watch.take().and_then(|watch| watch.end().err())
+    }
+
     /// Waits until the program has ended and no process of the sandbox is left.
     pub fn wait(mut self) -> Result<Exit, Error> {
         let mut control = &self.handle.shared.control;

@@ -291,7 +291,14 @@ impl Prepared {
         match wire::receive(&mut control).map_err(init_error("read its report"))? {
             Some(Report::Started) => Ok(Start::Running(child)),
             Some(Report::ProcRefused) => Ok(Start::ProcRefused),
-            Some(Report::Failed(failure)) => Err(failure.into()),
+            // A call that nobody answers fails in the program's process for no reason of its own.
+            Some(Report::Failed(failure)) => Err(match child.unsupervised() {
+                Some(error) => Error::Setup {
+                    doing: "supervise the process".to_owned(),
+                    why: format!("{error}: {}", clone_advice(&error)),
+                },
+                None => failure.into(),
+            }),
             Some(Report::Ended(_)) | None => {
                 Err(Error::Init("it ended before it began".to_owned()))
             }

@@ -7,8 +7,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::Failure;
 
-/// Two are enough to keep a network card busy; hashing and writing happen on the caller's thread.
-const THREADS: usize = 2;
+/// One is enough to keep a network card busy; hashing and writing happen on the caller's thread. With a
+/// second one that the system refuses, the event loop would wait for the first one for ever.
+const THREADS: usize = 1;
 
 /// Threads for requests; they start with the first one.
 #[derive(Default)]

@@ -55,7 +55,7 @@ pub const ROWS: &[Row] = &[
     row(
         "fsopen_enosys",
         &["refuse=fsopen:ENOSYS"],
-        Fails(6, &["fsopen", "Linux 5.12"]),
+        Fails(6, &["fsopen", "Linux 5.2"]),
     ),
     row(
         "fsopen_eperm",
@@ -65,12 +65,12 @@ pub const ROWS: &[Row] = &[
     row(
         "fsconfig_enosys",
         &["refuse=fsconfig:ENOSYS"],
-        Fails(6, &["fsopen"]),
+        Fails(6, &["fsconfig"]),
     ),
     row(
         "fsmount_eperm",
         &["refuse=fsmount:EPERM"],
-        Fails(6, &["fsopen", "seccomp"]),
+        Fails(6, &["fsmount", "seccomp"]),
     ),
     row(
         "move_mount_enosys",

@@ -14,7 +14,7 @@ use crate::support::{Context, Outcome, Ran, ran};
 const DOCKERFILE: &str = r#"FROM BASE AS one
 RUN --mount=type=cache,target=/cache echo cached >/cache/x && cp /cache/x /from-cache
 RUN mkdir -p /d/e && echo hi >/d/e/f && ln -s f /d/e/l && mkfifo /d/p && ln /d/e/f /d/e/hard && \
-    chown 33:44 /d/e/f && chmod 4750 /d/e/f && chown -h 7:8 /d/e/l && chmod 1777 /d
+    chown 33:44 /d/e/f && chmod 750 /d/e/f && cp /bin/sh /d/s && chmod 6755 /d/s && chown -h 7:8 /d/e/l && chmod 1777 /d
 USER app
 RUN id -u >/d/by-app
 FROM BASE
