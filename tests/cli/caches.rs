@@ -100,7 +100,13 @@ fn sharing(c: &Context) -> Outcome {
         c.import();
         c.output(&text, &["--no-cache"]).concat()
     };
-    assert_eq!(meet("shared", 200), "a b / a b");
+    if c.in_trees() {
+        // One after the other, and the second finds what the first has left.
+        let met = meet("shared", 2);
+        assert!(met == "a / a b" || met == "a b / b", "{met}");
+    } else {
+        assert_eq!(meet("shared", 200), "a b / a b");
+    }
     assert_eq!(meet("locked", 2), "a / b");
     assert_eq!(meet("private", 2), "a / b");
     // Between processes, and a waiting build can be ended.
