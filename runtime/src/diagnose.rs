@@ -97,6 +97,10 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
             "the store's file system keeps no locks",
             "put the store on a local disk: --root or LAPSTRAKE_ROOT",
         ),
+        Facility::Programs => Advice::new(
+            "the store is on a mount with the option noexec, where no program of an image runs without an overlay over it",
+            "mount it without noexec (docker: --tmpfs DIR:exec), or put the store elsewhere: --root or LAPSTRAKE_ROOT",
+        ),
         Facility::Reflink => Advice::new(
             "the store's file system shares no blocks between files, so copies take their time and room",
             "none is needed; xfs and btrfs can",

@@ -165,6 +165,11 @@ fn inert_store(place: &Place) -> Outcome {
         store.display()
     ));
     place.ends(&place.build(&[]), Same);
+    if place.is_root() {
+        let mut command = place.build_command(&[], store.as_os_str());
+        let without_mounts = ran(command.env("LAPSTRAKE_SANDBOX", "chroot"));
+        place.ends(&without_mounts, Fails(6, &["noexec", "LAPSTRAKE_ROOT"]));
+    }
     Outcome::Passed
 }
 

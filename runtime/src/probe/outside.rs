@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{chroot, setgroups};
-use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::child::{self, Tell};
@@ -65,6 +65,12 @@ fn files(tell: &mut Tell, scratch: &[PathBuf]) {
             let file = File::open(file(dir, "lock")?).map_err(step("open a file"))?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
                 .map_err(step("lock a file (flock)"))
+        });
+        tell.attempt_in(Facility::Programs, place, || {
+            let path = file(dir, "program")?;
+            rustix::fs::chmodat(CWD, &path, Mode::RWXU, AtFlags::empty())
+                .and_then(|()| rustix::fs::accessat(CWD, &path, Access::EXEC_OK, AtFlags::EACCESS))
+                .map_err(step("execute a file there"))
         });
         tell.attempt_in(Facility::Reflink, place, || {
             let from = File::open(file(dir, "from")?).map_err(step("open a file"))?;

@@ -211,8 +211,15 @@ impl Findings {
         (lacks, place)
     }
 
+    /// In the first place where a step's files can be what they have to be.
     fn chroot(&self) -> (Vec<Lack>, Option<usize>) {
-        let place = (!self.places.is_empty()).then_some(0);
+        let all = (0..self.places.len()).map(|place| self.chroot_in(Some(place)));
+        let fit = all.clone().find(|(lacks, _)| lacks.is_empty());
+        fit.or_else(|| all.into_iter().next())
+            .unwrap_or_else(|| self.chroot_in(None))
+    }
+
+    fn chroot_in(&self, place: Option<usize>) -> (Vec<Lack>, Option<usize>) {
         let identity = [Facility::Chroot, Facility::SetIds];
         let of = |trials: &Trials| -> Vec<Lack> {
             let lacks = identity.into_iter();
@@ -226,6 +233,7 @@ impl Findings {
         } else {
             lacks.extend(self.lack(&self.outside, Facility::ChangeOwner, place));
         }
+        lacks.extend(self.lack(&self.outside, Facility::Programs, place));
         for facility in [Facility::SeccompFilter, Facility::SeccompNotification] {
             lacks.extend(self.lack(&self.outside, facility, None));
         }
