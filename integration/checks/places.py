@@ -37,12 +37,14 @@ def files(*ends):
 
 
 def pages(*under):
-    """{path below the repository: text} of every page, or of those in a directory."""
+    """{path below the repository: text} of every page, or of those in a directory; not what scenarios build from."""
     found = {}
     for start in under or ("README.md", "CONTRIBUTING.md", "docs", "examples", "integration"):
         start = os.path.join(TOP, start)
         walk = os.walk(start) if os.path.isdir(start) else [(TOP, [], [os.path.basename(start)])]
-        for top, _, leaves in walk:
+        for top, inner, leaves in walk:
+            if top == os.path.join(TOP, "integration"):
+                inner.remove("scenarios")
             for leaf in leaves:
                 if leaf.endswith(".md"):
                     path = os.path.join(top, leaf)
