@@ -1,10 +1,10 @@
-//! Copies what a directory is (owner, mode, times, extended attributes) without what is in it.
+//! Copies what a file or directory is (owner, mode, times, extended attributes) without what is in it.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fstat, futimens,
+    Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fstat, futimens,
 };
 use rustix::io::Errno;
 
@@ -16,7 +16,7 @@ fn travels(name: &str) -> bool {
         || name == "security.capability"
 }
 
-/// Makes directory `to` look like directory `from`; both are open for reading.
+/// Makes the file or directory `to` look like `from`, but for its content; both are open for reading.
 pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = fstat(from)?;
     fchown(
@@ -26,7 +26,12 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     )?;
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     copy_xattrs(from, to)?;
-    let times = Timestamps {
+    Ok(futimens(to, &times(&stat))?)
+}
+
+/// The times of a file, to be given to another one.
+pub fn times(stat: &Stat) -> Timestamps {
+    Timestamps {
         last_access: Timespec {
             tv_sec: stat.st_atime as _,
             tv_nsec: stat.st_atime_nsec as _,
@@ -35,8 +40,7 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
             tv_sec: stat.st_mtime as _,
             tv_nsec: stat.st_mtime_nsec as _,
         },
-    };
-    Ok(futimens(to, &times)?)
+    }
 }
 
 fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {

@@ -11,10 +11,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Stat, linkat};
+use rustix::fs::{FileType, Stat};
 
 use super::entry;
-use super::fill::{Links, look};
+use super::fill::{Links, join_free, look};
 use super::snapshot::{Snapshot, Stamp, find};
 use super::work::share;
 use crate::attributes;
@@ -154,7 +154,7 @@ pub fn gather(root: BorrowedFd<'_>, changes: Changes, upper: &Path) -> Result<Di
             .map_err(failed("copy changed files to"))
     };
     share(changes.files(&links), &Copier::default, &copy)?;
-    join(to.as_fd(), &links).map_err(failed("link files in"))?;
+    join_free(to.as_fd(), &links).map_err(failed("link files in"))?;
     // What lies in a directory comes before it: making that has set its times.
     for path in ways.iter().rev() {
         entry::open_dir(root, path)
@@ -242,19 +242,4 @@ impl Changes {
         }
         all
     }
-}
-
-/// Gives the first of each group its other names, which are free.
-fn join(root: BorrowedFd<'_>, links: &Links) -> io::Result<()> {
-    for names in links {
-        let Some((first, others)) = names.split_first() else {
-            continue;
-        };
-        let (first_dir, first) = entry::open_parent(root, first)?;
-        for other in others {
-            let (dir, name) = entry::open_parent(root, other)?;
-            linkat(&first_dir, &first, &dir, &name, AtFlags::empty())?;
-        }
-    }
-    Ok(())
 }

@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
-    UTIME_OMIT, Uid, chmodat, chownat, fstat, futimens, mkdirat, mknodat, openat, openat2,
-    readlinkat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, UTIME_OMIT, Uid, chmodat,
+    chownat, fstat, futimens, mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -138,7 +138,7 @@ pub fn copy(
     if kind(&found) != FileType::Symlink {
         chmodat(to, as_name, mode, AtFlags::empty())?;
     }
-    utimensat(to, as_name, &times(&found), nofollow)?;
+    utimensat(to, as_name, &attributes::times(&found), nofollow)?;
     Ok(())
 }
 
@@ -196,23 +196,10 @@ pub fn empty(dir: BorrowedFd<'_>) -> io::Result<()> {
 pub fn unnoticed<T>(dir: BorrowedFd<'_>, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let before = fstat(dir)?;
     let done = act()?;
-    let mut times = times(&before);
+    let mut times = attributes::times(&before);
     times.last_access.tv_nsec = UTIME_OMIT;
     futimens(dir, &times)?;
     Ok(done)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: stat.st_atime as _,
-            tv_nsec: stat.st_atime_nsec as _,
-        },
-        last_modification: Timespec {
-            tv_sec: stat.st_mtime as _,
-            tv_nsec: stat.st_mtime_nsec as _,
-        },
-    }
 }
 
 #[cfg(test)]

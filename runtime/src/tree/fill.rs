@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Stat, fstat, linkat};
@@ -108,6 +108,27 @@ fn make_dir(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 
 /// Makes names one file that have the same content and attributes. No directory's time changes.
 pub fn join(root: BorrowedFd<'_>, links: &Links) -> io::Result<()> {
+    link_names(root, links, |link, dir, name| {
+        let aside = aside(dir, name)?;
+        entry::unnoticed(dir.as_fd(), || {
+            link(&aside)?;
+            Ok(rustix::fs::renameat(dir, &aside, dir, name)?)
+        })
+    })
+}
+
+/// The same where the names but the first of each group are free.
+pub fn join_free(root: BorrowedFd<'_>, links: &Links) -> io::Result<()> {
+    link_names(root, links, |link, _, name| link(name))
+}
+
+/// Has `make` make each name but the first of its group, a directory and a name in it: with a function
+/// that links the first one to a free name of that directory.
+fn link_names(
+    root: BorrowedFd<'_>,
+    links: &Links,
+    make: impl Fn(&dyn Fn(&CStr) -> io::Result<()>, &OwnedFd, &CStr) -> io::Result<()>,
+) -> io::Result<()> {
     for names in links {
         let Some((first, others)) = names.split_first() else {
             continue;
@@ -115,11 +136,8 @@ pub fn join(root: BorrowedFd<'_>, links: &Links) -> io::Result<()> {
         let (first_dir, first) = entry::open_parent(root, first)?;
         for other in others {
             let (dir, name) = entry::open_parent(root, other)?;
-            let aside = aside(&dir, &name)?;
-            entry::unnoticed(dir.as_fd(), || {
-                linkat(&first_dir, &first, &dir, &aside, AtFlags::empty())?;
-                Ok(rustix::fs::renameat(&dir, &aside, &dir, &name)?)
-            })?;
+            let link = |to: &CStr| Ok(linkat(&first_dir, &first, &dir, to, AtFlags::empty())?);
+            make(&link, &dir, &name)?;
         }
     }
     Ok(())
