@@ -46,7 +46,7 @@ pub struct Placed {
     touched: Vec<(OwnedFd, PathBuf, Option<Stamp>)>,
     /// Directories that were moved here, and where to.
     moved: Vec<(PathBuf, PathBuf)>,
-    /// Whether everything is out again.
+    /// Whether taking out was tried.
     over: bool,
 }
 
@@ -204,6 +204,8 @@ impl Placed {
     }
 
     fn take_out(&mut self) -> Result<(), Error> {
+        // Once: what stays after a failure is known no more, and counts as placed forever.
+        self.over = true;
         let done = std::mem::take(&mut self.done);
         let touched = std::mem::take(&mut self.touched);
         let shared = Arc::clone(&self.shared);
@@ -216,24 +218,26 @@ impl Placed {
                 untouched.push((dir, path));
             }
         }
+        // Whatever fails: a secret is not to stay because a cache cannot go home.
+        let mut undone = Ok(());
         for done in done.into_iter().rev() {
-            let dir = done.dir.try_clone().map_err(&failed)?;
-            entry::unnoticed(dir.as_fd(), || done.undo(&shared)).map_err(&failed)?;
+            let dir = done.dir.try_clone();
+            let this = dir.and_then(|dir| entry::unnoticed(dir.as_fd(), || done.undo(&shared)));
+            undone = undone.and(this);
         }
+        undone.map_err(&failed)?;
         let mut state = shared.lock();
         for (dir, path) in untouched {
             let now = fill::look(dir.as_fd()).map_err(&failed)?;
             state.before.forgive(&path, &now);
         }
         state.placed -= 1;
-        self.over = true;
         Ok(())
     }
 }
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        // If something stays, the tree is never used again: it counts as placed forever.
         if !self.over {
             drop(self.take_out());
         }

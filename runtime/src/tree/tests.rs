@@ -434,3 +434,27 @@ fn a_tree_in_which_something_is_left_is_not_used_again() {
     drop(placed);
     assert!(bench.trees.lock().idle.is_empty());
 }
+
+#[test]
+fn what_can_be_taken_out_is_whatever_else_fails() {
+    let bench = Bench::new();
+    let cache = bench.path("caches/one");
+    fs::create_dir_all(&cache).unwrap();
+    let changing = bench.trees.change(&bench.lowers).unwrap();
+    let cache_mount = Mount::Bind {
+        source: BindSource::Owned(cache),
+        target: "/cache".into(),
+        readonly: false,
+    };
+    let mounts = vec![content("/secret", b"hidden"), cache_mount];
+    let placed = changing.root().place(mounts).unwrap();
+    let secret = File::open(changing.root().path().join("secret")).unwrap();
+    fs::remove_dir(bench.path("caches")).unwrap();
+    let error = placed.remove().unwrap_err().to_string();
+    assert!(error.contains("take a mount out of"), "{error}");
+    assert!(!changing.root().path().join("secret").exists());
+    let mut bytes = [1; 6];
+    secret.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [0; 6]);
+    assert!(changing.finish(&bench.path("upper")).is_err());
+}
