@@ -79,8 +79,9 @@ pub struct Cases<'a> {
 #[derive(Default)]
 struct Tally {
     passed: u32,
-    failed: u32,
     skipped: u32,
+    /// The title of each that failed, and what it said.
+    failed: Vec<(String, String)>,
 }
 
 /// What the test harness is asked for: names to filter by, or a list.
@@ -201,18 +202,28 @@ impl Tally {
                 println!("test {title} ... ignored ({})", said.trim());
             }
             _ => {
-                self.failed += 1;
                 println!("test {title} ... FAILED\n{said}");
+                self.failed.push((title.to_owned(), said.to_owned()));
             }
         }
     }
 
+    /// Repeats what failed, since of a long log often only the end is kept.
     fn close(&self) -> ExitCode {
-        let verdict = if self.failed == 0 { "ok" } else { "FAILED" };
+        for (title, said) in &self.failed {
+            println!("\n---- {title} ----\n{said}");
+        }
+        let verdict = if self.failed.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
         println!(
             "\ntest result: {verdict}. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out",
-            self.passed, self.failed, self.skipped
+            self.passed,
+            self.failed.len(),
+            self.skipped
         );
-        ExitCode::from(u8::from(self.failed > 0))
+        ExitCode::from(u8::from(!self.failed.is_empty()))
     }
 }
