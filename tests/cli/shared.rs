@@ -350,13 +350,18 @@ fn machines(c: &Context) -> Outcome {
     if common.exists() {
         let ran = build(c, text, &[&format!("--cache-from=type=local,src={place}")]).ok();
         assert_eq!(ran.executed(), [""; 0], "{}", ran.err);
-    } else {
+    } else if nix::unistd::access(c.base.parent().unwrap(), nix::unistd::AccessFlags::W_OK).is_ok()
+    {
         build(
             c,
             text,
             &[&format!("--cache-to=type=local,dest={place},mode=max")],
         )
         .ok();
+    } else {
+        return Outcome::Skipped(
+            "it looks for what the case leaves as root, which did not run".into(),
+        );
     }
     Outcome::Passed
 }

@@ -16,6 +16,7 @@ pub fn run(what: &str) -> ExitCode {
         "ids" => println!("{}", ids()),
         "create" => create(),
         "show" => show(),
+        "ways" => ways(),
         "crowd" => crowd(),
         "peer" => peer(),
         "keep" => keep(),
@@ -135,6 +136,126 @@ fn show() {
     );
     let short = rustix::fs::listxattr("f", &mut list[..3]);
     assert_eq!(short, Err(rustix::io::Errno::RANGE));
+}
+
+/// A file shown by every way to it, while all records are attributes and when some are not.
+fn ways() {
+    fs::create_dir("d").unwrap();
+    fs::write("f", "").unwrap();
+    fs::write("plain", "").unwrap();
+    fs::write("page", "").unwrap();
+    for (target, link) in [
+        ("/w/f", "absolute"),
+        ("f", "relative"),
+        ("../f", "d/up"),
+        ("/w/d", "dir"),
+        ("gone", "dangling"),
+    ] {
+        std::os::unix::fs::symlink(target, link).unwrap();
+    }
+    chown("f", Some(70), Some(71)).unwrap();
+    let (file, top) = (File::open("f").unwrap(), File::open("/w").unwrap());
+    let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+    let own = format!("/dev/fd/{number}");
+    std::os::unix::fs::symlink(&own, "own").unwrap();
+    let long = format!("/w/{}f", "./".repeat(150));
+    let descriptor = format!("/proc/self/fd/{number}");
+    let forms = [
+        "f",
+        "./f",
+        "d/../f",
+        "/w/f",
+        "//w//f",
+        "absolute",
+        "relative",
+        "d/up",
+        "dir/up",
+        "own",
+        &long,
+        &own,
+        &descriptor,
+    ];
+    let uid = |path: &str, flags| rustix::fs::statat(&top, path, flags).map(|stat| stat.st_uid);
+    let all = |plain, link| {
+        for form in forms {
+            assert_eq!(uid(form, AtFlags::empty()), Ok(70), "{form}");
+            assert_eq!(fs::metadata(form).unwrap().uid(), 70, "{form}");
+            let x = rustix::fs::statx(&top, form, AtFlags::empty(), StatxFlags::UID).unwrap();
+            assert_eq!(x.stx_uid, 70, "{form}");
+        }
+        assert_eq!(
+            (owner(&file), fs::metadata("plain").unwrap().uid()),
+            (70, plain)
+        );
+        assert_eq!(uid("absolute", AtFlags::SYMLINK_NOFOLLOW), Ok(link));
+        assert_eq!(uid("relative", AtFlags::SYMLINK_NOFOLLOW), Ok(0));
+        for missing in ["none", "dangling", "f/x", "/none/x", "none/../f"] {
+            assert!(uid(missing, AtFlags::empty()).is_err(), "{missing}");
+        }
+    };
+    all(0, 0);
+    assert_eq!(across_pages("/w/./f"), 70);
+    assert_eq!(across_pages("/w/./plain"), 0);
+    // Names change hands without any call that is answered.
+    fs::rename("f", "g").unwrap();
+    fs::rename("plain", "f").unwrap();
+    assert_eq!(fs::metadata("/w/f").unwrap().uid(), 0);
+    assert_eq!(
+        (fs::metadata("/w/g").unwrap().uid(), owner(&file)),
+        (70, 70)
+    );
+    fs::rename("f", "plain").unwrap();
+    fs::rename("g", "f").unwrap();
+    // Root's remains root's, and what is given back is.
+    for (path, uid) in [("plain", 0), ("page", 8), ("page", 0)] {
+        chown(path, Some(uid), None).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().uid(), uid);
+    }
+    let page = File::open("page").unwrap();
+    fchown(&page, Some(9), Some(0)).unwrap();
+    assert_eq!(owner(&page), 9);
+    fchown(&page, Some(0), None).unwrap();
+    assert_eq!(owner(&page), 0);
+    // In a directory that hands on its group, however it is named.
+    chown("d", None, Some(12)).unwrap();
+    fs::set_permissions("d", std::os::unix::fs::PermissionsExt::from_mode(0o2775)).unwrap();
+    for (at, name) in ["d/a", "/w/d/b", "dir/c", "./d/../d/d"]
+        .into_iter()
+        .enumerate()
+    {
+        match at % 2 {
+            0 => drop(File::create(name).unwrap()),
+            _ => fs::create_dir(name).unwrap(),
+        }
+        assert_eq!(fs::metadata(name).unwrap().gid(), 12, "{name}");
+    }
+    lchown("absolute", Some(5), None).unwrap();
+    all(0, 5);
+    become_user(33);
+    chown("plain", Some(0), None).unwrap_err();
+    assert_eq!(owner(&File::create("mine").unwrap()), 33);
+    fs::create_dir("own-dir").unwrap();
+    assert_eq!(fs::metadata("own-dir").unwrap().uid(), 33);
+    println!("all well");
+}
+
+/// Who owns a file, by a path that lies across the end of a page in every way.
+fn across_pages(path: &str) -> u32 {
+    const PAGE: usize = 4096;
+    let path = std::ffi::CString::new(path).unwrap();
+    let path = path.as_bytes_with_nul();
+    let mut memory = vec![0; 3 * PAGE];
+    let end = PAGE + PAGE - memory.as_ptr().addr() % PAGE;
+    let owner = |before| {
+        let at = end - before;
+        memory[at..at + path.len()].copy_from_slice(path);
+        let path = std::ffi::CStr::from_bytes_until_nul(&memory[at..]).unwrap();
+        rustix::fs::stat(path).unwrap().st_uid
+    };
+    let mut owners: Vec<_> = (1..=path.len()).map(owner).collect();
+    owners.dedup();
+    assert_eq!(owners.len(), 1);
+    owners[0]
 }
 
 /// Many threads of many processes, each a user of its own with files of its own.

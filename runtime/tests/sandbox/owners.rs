@@ -39,6 +39,7 @@ pub const CASES: &[Case] = &[
         every_call_that_makes_files_is_known,
     ),
     ("every_call_shows_the_same", true, every_call_shows_the_same),
+    ("every_way_shows_the_same", true, every_way_shows_the_same),
     ("many_at_once", true, many_at_once),
     (
         "peers_and_kept_capabilities",
@@ -380,6 +381,18 @@ fn every_call_shows_the_same(cx: &Context) -> Outcome {
         return why;
     }
     assert_eq!(inside(cx, "show").lines(), ["user.mine "]);
+    Outcome::Passed
+}
+
+fn every_way_shows_the_same(cx: &Context) -> Outcome {
+    if let Some(why) = unfit(cx) {
+        return why;
+    }
+    let ran = inside(cx, "ways");
+    assert_eq!(ran.lines(), ["all well"]);
+    assert_eq!(ran.record("w/plain"), None);
+    assert_eq!(ran.record("w/f"), Some(Record::new(70, 71)));
+    assert_eq!(ran.record("w/d/a"), Some(Record::new(0, 12)));
     Outcome::Passed
 }
 

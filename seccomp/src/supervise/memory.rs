@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
+use super::resolve::in_proc;
 use super::sys;
 
 /// With so many threads known, those that are gone are looked for.
@@ -89,7 +90,7 @@ impl Memory {
         }
         let ids = ids(tid).ok_or(Errno::SRCH)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let thread = openat(CWD, format!("/proc/{tid}"), flags, Mode::empty())?;
+        let thread = openat(CWD, in_proc(format_args!("{tid}")), flags, Mode::empty())?;
         let opened = {
             let _ids = AsUser::new(ids.uid, ids.gid);
             openat(
@@ -138,7 +139,7 @@ pub struct FileIds {
 
 /// What `/proc/TID/status` says, which anybody may read.
 pub fn ids(tid: u32) -> Option<FileIds> {
-    parse(&std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?)
+    parse(&std::fs::read_to_string(in_proc(format_args!("{tid}/status"))).ok()?)
 }
 
 fn parse(status: &str) -> Option<FileIds> {

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   process ── call of a class ──▶ filter: Notify ──▶ listener ──▶ a thread of [`Supervisor`]
+//!                                                                     │ plain?       glance
 //!                                                                     │ who asks     identities
 //!                                                                     │ which file   resolve
 //!                                                                     │ whose it is  owners
@@ -53,6 +54,7 @@ mod create;
 mod credentials;
 mod exec;
 mod files;
+mod glance;
 mod identities;
 mod ids;
 mod memory;
@@ -80,6 +82,7 @@ pub use owners::{Device, Owners, RECORD, Record};
 pub use served::Served;
 
 use call::{Call, Calls};
+use glance::Glance;
 use identities::Identities;
 use memory::Memory;
 use tracee::Tracee;
@@ -229,9 +232,8 @@ impl Drop for Supervisor {
 fn serve(shared: &Shared, helper: bool) {
     // A file creation mask of its own; without it a file made for a process gets ours.
     let own_mask = sys::own_file_attributes();
-    if own_mask {
-        resolve::go_among_descriptors();
-    }
+    let in_proc = own_mask && resolve::go_to_proc();
+    let mut glance = Glance::new(in_proc && shared.pretends && shared.served.is_none());
     // Files are opened as who asks for them, whose groups these are not.
     let is_real = shared.served.is_some() && !shared.pretends;
     if is_real && rustix::thread::set_thread_groups(&[]).is_err() {
@@ -243,10 +245,14 @@ fn serve(shared: &Shared, helper: bool) {
         }
         match sys::receive(&shared.listener) {
             Ok(notice) => {
+                let tracee = Tracee::new(shared, &notice, own_mask);
+                if glance.is_the_kernels(&tracee) {
+                    sys::send(&shared.listener, notice.id, Ok(Answer::Continue));
+                    continue;
+                }
                 if sys::is_pending(&shared.listener) {
                     shared.more.notify_one();
                 }
-                let tracee = Tracee::new(shared, &notice, own_mask);
                 let answer = answer(&tracee);
                 sys::send(&shared.listener, notice.id, answer);
             }

@@ -142,6 +142,11 @@ impl Owners {
         self.used.load(Ordering::Acquire)
     }
 
+    /// Whether every record there is is an attribute of its file.
+    pub(super) fn are_attributes(&self) -> bool {
+        !self.has_table() && self.below.is_empty()
+    }
+
     /// Whether a file system held no attribute, so that files and directories are in the table, too.
     pub fn attributes_refused(&self) -> bool {
         self.refused.load(Ordering::Acquire)
@@ -155,7 +160,7 @@ impl Owners {
             Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE | Errno::PERM | Errno::ACCESS) => {}
             Err(errno) => return Err(errno),
         }
-        if !self.has_table() && self.below.is_empty() {
+        if self.are_attributes() {
             return Ok(None);
         }
         let stat = Metadata::open(fd)?;

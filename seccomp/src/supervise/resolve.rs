@@ -51,12 +51,12 @@ impl Tracee<'_> {
     }
 
     fn of_its_own(&self, name: &str) -> Result<OwnedFd, Errno> {
-        let path = format!("/proc/{}/{name}", self.tid());
+        let path = in_proc(format_args!("{}/{name}", self.tid()));
         openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
     }
 
     /// Its root directory.
-    fn root(&self) -> Result<Arc<OwnedFd>, Errno> {
+    pub(super) fn root(&self) -> Result<Arc<OwnedFd>, Errno> {
         let Some(common) = self.common_root() else {
             return Ok(Arc::new(self.of_its_own("root")?));
         };
@@ -237,22 +237,32 @@ pub fn link_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>, Errno> {
 /// A path by which we reach an open file of ours, a mere path included.
 pub fn own_path(fd: BorrowedFd<'_>) -> String {
     let number = fd.as_raw_fd();
-    if AMONG_DESCRIPTORS.get() {
-        return number.to_string();
+    match IN_PROC.get() {
+        Some(own) => format!("{own}/fd/{number}"),
+        None => format!("/proc/self/fd/{number}"),
     }
-    format!("{DESCRIPTORS}/{number}")
 }
 
-/// Makes [`own_path`] shorter for this thread, which must have a directory of its own to be in.
-pub fn go_among_descriptors() {
-    AMONG_DESCRIPTORS.set(rustix::process::chdir(DESCRIPTORS).is_ok());
+/// A path in our `/proc`, which this thread's root directory may have no more.
+pub fn in_proc(path: std::fmt::Arguments<'_>) -> String {
+    match IN_PROC.get() {
+        Some(_) => path.to_string(),
+        None => format!("/proc/{path}"),
+    }
 }
 
-const DESCRIPTORS: &str = "/proc/self/fd";
+/// Makes `/proc` the current directory of this thread, which must have one of its own, so that it finds
+/// its way there whatever its root directory is, and sooner. Whether it worked.
+pub fn go_to_proc() -> bool {
+    let own = readlinkat(CWD, "/proc/self", Vec::new()).ok();
+    let own = own.and_then(|name| name.to_str().ok()?.parse().ok());
+    IN_PROC.set(own.filter(|_: &u32| rustix::process::chdir("/proc").is_ok()));
+    IN_PROC.get().is_some()
+}
 
 thread_local! {
-    /// Whether this thread's current directory is that of our descriptors.
-    static AMONG_DESCRIPTORS: Cell<bool> = const { Cell::new(false) };
+    /// The number of our process in `/proc`, if that is this thread's current directory.
+    static IN_PROC: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 /// Whether a file lies in a `/proc`.

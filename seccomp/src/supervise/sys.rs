@@ -226,7 +226,7 @@ pub fn read_memory(tid: u32, address: u64, into: &mut [u8]) -> Result<usize, Err
 
 /// The memory of a thread's process as a file, where a filter forbids the calls made for it.
 fn memory_of(tid: u32, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let path = format!("/proc/{tid}/mem");
+    let path = super::resolve::in_proc(format_args!("{tid}/mem"));
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 

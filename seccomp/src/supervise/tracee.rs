@@ -12,6 +12,7 @@ use super::call::{Call, Layout};
 use super::credentials::Credentials;
 use super::memory::{self, FileIds, Memory};
 use super::owners::Owners;
+use super::resolve::in_proc;
 use super::served::Served;
 use super::sys::{self, Notice};
 
@@ -138,7 +139,7 @@ impl<'a> Tracee<'a> {
     }
 
     /// Reads what there is of its memory. `EPERM` where the kernel lets us have no look at it.
-    fn peek(&self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
+    pub(super) fn peek(&self, address: u64, into: &mut [u8]) -> Result<usize, Errno> {
         match sys::read_memory(self.tid(), address, into) {
             Err(Errno::PERM | Errno::ACCESS) if self.shared.served.is_some() => {
                 self.memory().read(self.tid(), address, into)
@@ -233,7 +234,7 @@ impl<'a> Tracee<'a> {
 
 /// The last word of a line of a process's `/proc/PID/status`.
 pub fn status(pid: u32, name: &str) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = std::fs::read_to_string(in_proc(format_args!("{pid}/status"))).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next_back().map(str::to_owned)
 }
