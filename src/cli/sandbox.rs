@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use runtime::probe::{Choice, Facility, Findings, Refusal, probe};
+use runtime::probe::{Choice, Facility, Findings, Refusal, Trials, probe};
 use runtime::{EnterError, Entered, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -86,11 +86,17 @@ impl Wanted {
         let (mut places, usual) = self.usual()?;
         let mut others: Vec<Candidate> = Vec::new();
         let mut findings = look(&places)?;
+        let why = why_moved(&usual, &findings);
         if self.root.is_none() && (places.is_empty() || findings.lacks_place()) {
             others = self.others(findings.surroundings.overlay_root, true);
             let found = others.iter().map(|other| other.path.clone());
-            places.extend(found.filter(|path| Some(path) != usual.as_ref().ok()));
-            if places.len() > 1 || usual.is_err() {
+            let found: Vec<_> = found
+                .filter(|path| Some(path) != usual.as_ref().ok())
+                .collect();
+            if let Some((place, fit)) = self.first_fit(&found)? {
+                (places, findings) = (vec![place], fit);
+            } else if !found.is_empty() {
+                places.extend(found);
                 findings = look(&places)?;
             }
         }
@@ -105,7 +111,7 @@ impl Wanted {
                 other.give_back();
             }
         }
-        let moved = (at > 0 || usual.is_err()).then(|| why_moved(&usual, &findings));
+        let moved = (usual.as_ref().ok() != Some(&root)).then_some(why);
         let settled = chosen.map(|choice| Settled {
             root: root.clone(),
             moved,
@@ -120,6 +126,21 @@ impl Wanted {
             root,
             settled,
         })
+    }
+
+    /// The first of these places that holds overlays, if the mode has any, and what is found there.
+    fn first_fit(&self, places: &[PathBuf]) -> Result<Option<(PathBuf, Findings)>> {
+        if self.mode == Some(Mode::Chroot) {
+            return Ok(None);
+        }
+        for place in places {
+            let findings = look(std::slice::from_ref(place))?;
+            let holds = |trials: &Trials| trials.works_in(Facility::Overlay, Some(0));
+            if holds(&findings.many) || holds(&findings.one) {
+                return Ok(Some((place.clone(), findings)));
+            }
+        }
+        Ok(None)
     }
 
     /// The place that was named or is taken by default; the error if there is none.

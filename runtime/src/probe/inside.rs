@@ -2,6 +2,7 @@
 //! their order, up to a root that moved.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -23,14 +24,14 @@ use crate::roots::Workspace;
 use crate::sys;
 
 /// Tries everything in the user namespace of the process `holder`. `scratch` are our directories, one
-/// in each place, each with an empty directory for us of this `name`; `asked` says in which of them an
-/// overlay is to be tried.
+/// in each place, `name` a directory for us to make in each; `asked` says in which of them an overlay is to
+/// be tried.
 pub fn trials(
     holder: nix::unistd::Pid,
     scratch: &[PathBuf],
     name: &str,
     asked: &dyn Fn(usize) -> bool,
-) -> std::io::Result<Trials> {
+) -> io::Result<Trials> {
     child::run(|tell| {
         let mut is_inside = false;
         let mounts = tell.attempt(Facility::MountNamespace, || {
@@ -120,17 +121,23 @@ fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(
 /// must hold the whiteouts and the attributes that overlayfs writes into it.
 fn overlay(dir: &Path) -> Result<(), Failed> {
     let doing = "mount an overlay with its upper directory there";
+    let refused = |error: io::Error| match errno(&error) {
+        Some(errno) => Failed::new(doing, errno),
+        None => Failed::said(doing, error.to_string()),
+    };
+    // A file system that can never hold one is refused as soon as it is named, before anything is made there.
+    if let Some(place) = dir.parent().and_then(Path::to_str) {
+        let overlay = Filesystem::open("overlay").map_err(refused)?;
+        overlay.set("upperdir", place).map_err(refused)?;
+    }
     let lower = dir.join("lower");
     let work = dir.join("workspace");
-    for dir in [&lower, &lower.join("dir"), &work] {
+    for dir in [dir, &lower, &lower.join("dir"), &work] {
         fs::create_dir(dir).map_err(step("make a directory in the store"))?;
     }
     fs::write(lower.join("file"), "").map_err(step("write a file in the store"))?;
-    let explained = |error: Error| match &error {
-        Error::Overlay { source, .. } | Error::Io { source, .. } => match errno(source) {
-            Some(errno) => Failed::new(doing, errno),
-            None => Failed::said(doing, source.to_string()),
-        },
+    let explained = |error: Error| match error {
+        Error::Overlay { source, .. } | Error::Io { source, .. } => refused(source),
         other => Failed::said(doing, other.to_string()),
     };
     let workspace = Workspace::overlay(&[lower], &work).map_err(explained)?;

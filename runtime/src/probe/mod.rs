@@ -13,8 +13,7 @@ mod verdict;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +23,7 @@ pub use verdict::{Choice, Lack, Refusal, Verdict};
 use crate::holder::{self, HoldError, Holder};
 use crate::surroundings::Surroundings;
 
-/// The directories of a place's scratch directory that the two namespaces get.
+/// The directories that are made by the two namespaces in a place's scratch directory.
 const MANY: &str = "many";
 const ONE: &str = "one";
 
@@ -68,7 +67,7 @@ pub fn probe(places: &[PathBuf]) -> io::Result<Findings> {
     let mut one = Trials::default();
     if let Some(holder) = reached(holder::one(), Facility::OneId, &mut one)? {
         // Whether a file system holds an upper directory does not depend on the ids.
-        let is_known = |place| many.works_in(Facility::Overlay, Some(place));
+        let is_known = |place| many.get(Facility::Overlay, Some(place)).is_some();
         one.0
             .extend(inside::trials(holder.pid(), dirs, ONE, &|place| !is_known(place))?.0);
         for place in (0..places.len()).filter(|place| is_known(*place)) {
@@ -122,16 +121,10 @@ impl Scratch {
                 let why = format!("cannot make a directory in {}: {error}", place.display());
                 io::Error::new(error.kind(), why)
             })?;
-            scratch.dirs.push(dir.clone());
-            make(&dir.join(MANY))?;
-            make(&dir.join(ONE))?;
+            scratch.dirs.push(dir);
         }
         Ok(scratch)
     }
-}
-
-fn make(dir: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(dir)
 }
 
 impl Drop for Scratch {
