@@ -28,6 +28,7 @@ pub const CASES: &[Case] = &[
     ("a_step_in_a_tree_leaves_no_process", false, no_process_left),
     ("what_a_tree_cannot_do_is_refused_by_name", false, refusals),
     ("calls_in_a_tree_keep_their_errors", false, errors),
+    ("what_would_be_a_mount_point_stays_in_place", false, tops),
     ("looking_costs_little_in_a_tree", false, costs),
 ];
 
@@ -415,6 +416,14 @@ fn errors(cx: &Context) -> Outcome {
         fs::create_dir(root.join(dir)).unwrap();
     }
     assert!(matches!(start(&root, spec), Err(Error::Exec(_))));
+    Outcome::Passed
+}
+
+fn tops(cx: &Context) -> Outcome {
+    contained!();
+    let root = tree(cx);
+    let out = sh(&root, "cd / && /bin/inside --inside tops");
+    assert_eq!(out, "all as expected\n");
     Outcome::Passed
 }
 
