@@ -47,12 +47,28 @@ fn caches(c: &Context) -> Outcome {
         FROM base\nCOPY --from=a /etc/group /g\n\
         RUN --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/d,id=/c,sharing=locked,ro \
             touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null && echo \" * $(ls /d)\"\n";
-    // In a tree nothing is refused to the second place.
+    // In a tree the read-only place has a copy, to which nothing is refused and of which nothing stays.
     let text = match c.in_trees() {
-        true => text.replace("! touch /d/no 2>/dev/null", "true"),
+        true => text.replace(
+            "touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null",
+            "touch /c/new && touch /d/no && ls /d/from-a && rm /d/from-a && ! ls /d/new 2>/dev/null && ls /c/from-a \
+             && ! ls /c/no 2>/dev/null && mv /d/no /d/from-a",
+        ),
         false => text.to_owned(),
     };
     assert_eq!(c.output(&text, &[]), ["from-a"]);
+    // Nothing of what else is mounted in the one place is in the other.
+    let text = "FROM base\nRUN --mount=type=cache,target=/c --mount=type=secret,id=s,target=/c/secret \
+            --mount=type=cache,target=/x/y/z,id=/c,ro \
+            grep -q hush /c/secret && ! grep hush /x/y/z/secret 2>/dev/null && echo \" * $(ls /x/y/z/from-a)\"\n";
+    c.file("secret", "hush\n");
+    let secret = ["--secret", "id=s,src=context/secret"];
+    assert_eq!(c.output(text, &secret), ["/x/y/z/from-a"]);
+    if c.in_trees() {
+        let text = "FROM base\nRUN --mount=type=cache,target=/c --mount=type=cache,target=/c/d,id=/c,ro true\n";
+        c.build(text, &[])
+            .fails(3, &["/c/d", "read-only", "for writing", "Dockerfile:2"]);
+    }
     Outcome::Passed
 }
 
