@@ -40,6 +40,10 @@ pub const SECCOMP: &str = "Kubernetes: securityContext.seccompProfile.type: Unco
 const APPARMOR_DENIES: &str = "Kubernetes: securityContext.appArmorProfile.type: Unconfined; Docker: --security-opt apparmor=unconfined";
 const APPARMOR_USERNS: &str = "as root `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or install an AppArmor profile with `userns,` for this program's path";
 const UNMASK: &str = "Kubernetes: securityContext.procMount: Unmasked (needs hostUsers: false); Docker: --security-opt systempaths=unconfined; Podman: --security-opt unmask=ALL";
+/// Why there can be no supervisor.
+pub const SUPERVISED: &str = "a filter that this process is under already tells somebody of system calls, the container's own or that of a RUN in which lapstrake was started, and the kernel allows one listener";
+/// What helps.
+pub const UNSUPERVISED: &str = "give the container a seccomp profile without SCMP_ACT_NOTIFY, and start lapstrake outside of a RUN";
 const KERNEL: &str = "use a newer kernel";
 /// The call in the step that joins a user namespace.
 pub const JOIN: &str = "setns";
@@ -374,10 +378,7 @@ fn capability(name: &str, around: &Surroundings, number: u32, errno: Errno) -> A
 
 fn notification(errno: Errno, around: &Surroundings) -> Advice {
     match errno {
-        Errno::EBUSY => Advice::new(
-            "the container's own filter already tells somebody of system calls, and the kernel allows one listener",
-            "a seccomp profile without SCMP_ACT_NOTIFY",
-        ),
+        Errno::EBUSY => Advice::new(SUPERVISED, UNSUPERVISED),
         Errno::EACCES => Advice::new("a security module refuses it", "see the host's audit log"),
         Errno::EPERM if around.filtered => Advice::new("a seccomp filter refuses it", SECCOMP),
         _ => Advice::new("the kernel is older than Linux 5.9", KERNEL),
