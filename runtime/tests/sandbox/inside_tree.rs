@@ -348,6 +348,14 @@ fn costs() {
             Box::new(move || drop(File::open(path))),
         );
     }
+    fs::write("/tmp/one", "").unwrap();
+    measure(
+        "rename a file there and back",
+        Box::new(|| {
+            fs::rename("/tmp/one", "/tmp/other").unwrap();
+            fs::rename("/tmp/other", "/tmp/one").unwrap();
+        }),
+    );
     std::env::set_current_dir("/etc").unwrap();
     measure(
         "stat passwd, relative",
