@@ -74,13 +74,8 @@ class Place:
 
     def take(self, source, name):
         """A copy of a directory that belongs to the environment's user."""
-        target = os.path.join(self.dir, name)
-        if not os.path.exists(target):
-            shutil.copytree(source, target, symlinks=True)
-            for top, dirs, files in os.walk(target):
-                for leaf in [".", *dirs, *files]:
-                    bundle.give(self.environment, os.path.join(top, leaf), *self.environment.user)
-        return target
+        return users.copy_for(self, source, name,
+                              lambda path: bundle.give(self.environment, path, *self.environment.user))
 
     def env(self, **extra):
         """The variables of a command. They hold no more than an engine sets, and what the network needs."""

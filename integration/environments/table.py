@@ -98,6 +98,7 @@ ENVIRONMENTS = {
     "E4o": Environment("E4n with a random user id, group 0, no passwd entry, no HOME", ONE, user=(1000680000, 0)),
     "E4a": Environment("E4 where AppArmor denies mounts (emulated)", CHROOT, newuidmap="capabilities", denied=NO_MOUNT,
                        says=r"AppArmor", **USER),
+    "E4d": Environment("E4a without newuidmap", REFUSED, denied=NO_MOUNT, says=r"AppArmor", **USER),
     "E4r": Environment("root, default capabilities, seccomp Unconfined", MANY, **ROOT),
     "E4w": Environment("E4r with a read-only root and no HOME", MANY, read_only=True),
     "E4m": Environment("E4w with the store in memory, by LAPSTRAKE_ROOT", MANY, read_only=True, store="/mem/store",

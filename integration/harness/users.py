@@ -38,6 +38,17 @@ def _create(name, many):
         subprocess.run(["usermod", "--del-subuids", "0-4294967294", "--del-subgids", "0-4294967294", name], check=True)
 
 
+def copy_for(owner, source, name, give):
+    """The directory `name` of `owner`, made once as a copy of `source`; `give` makes a path the owner's."""
+    target = os.path.join(owner.dir, name)
+    if not os.path.exists(target):
+        shutil.copytree(source, target, symlinks=True)
+        for top, dirs, files in os.walk(target):
+            for leaf in [".", *dirs, *files]:
+                give(os.path.join(top, leaf))
+    return target
+
+
 class User:
     """Somebody who builds: `mode` is many (subordinate ids), one (none) or root."""
 
@@ -58,13 +69,7 @@ class User:
 
     def take(self, source, name):
         """A copy of a directory that belongs to this user."""
-        target = os.path.join(self.dir, name)
-        if not os.path.exists(target):
-            shutil.copytree(source, target, symlinks=True)
-            for top, dirs, files in os.walk(target):
-                for leaf in [".", *dirs, *files]:
-                    os.chown(os.path.join(top, leaf), self.uid, self.gid, follow_symlinks=False)
-        return target
+        return copy_for(self, source, name, lambda path: os.chown(path, self.uid, self.gid, follow_symlinks=False))
 
     def env(self, **extra):
         kept = {k: v for k, v in os.environ.items() if k.lower().endswith("_proxy")}

@@ -16,6 +16,7 @@ use seccomp::supervise::Served;
 
 use crate::capabilities::{self, Capabilities};
 use crate::child::Child;
+use crate::dev::{LINKS, NODES};
 use crate::error::Error;
 use crate::fence::Fence;
 use crate::hosts;
@@ -174,11 +175,11 @@ fn devices(dev: BorrowedFd<'_>) -> Result<bool, Error> {
         why: errno.to_string(),
     };
     let nodes = have_nodes(dev);
-    for (name, minor) in NODES {
-        if !nodes {
-            stand_in(dev, name).map_err(refuse)?;
-        } else if name != PROVEN {
-            node(dev, name, minor).map_err(refuse)?;
+    for (at, (name, major, minor)) in NODES.into_iter().enumerate() {
+        match (nodes, at) {
+            (false, _) => stand_in(dev, name).map_err(refuse)?,
+            (true, 0) => {}
+            (true, _) => node(dev, name, makedev(major, minor)).map_err(refuse)?,
         }
     }
     for (target, name) in LINKS {
@@ -193,44 +194,22 @@ fn devices(dev: BorrowedFd<'_>) -> Result<bool, Error> {
     Ok(nodes)
 }
 
-/// The node that is made first, to see whether nodes work.
-const PROVEN: &str = "null";
-
-/// Character devices of memory, and `tty`, of major number 5.
-const NODES: [(&str, u32); 6] = [
-    (PROVEN, 3),
-    ("zero", 5),
-    ("full", 7),
-    ("random", 8),
-    ("urandom", 9),
-    ("tty", 0),
-];
-
-const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
-
 /// Makes the first node and opens it: a user namespace refuses the one, a file system for data the other.
 fn have_nodes(dev: BorrowedFd<'_>) -> bool {
-    if node(dev, PROVEN, 3).is_err() {
+    let (name, major, minor) = NODES[0];
+    if node(dev, name, makedev(major, minor)).is_err() {
         return false;
     }
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if openat(dev, PROVEN, flags, Mode::empty()).is_ok() {
+    if openat(dev, name, flags, Mode::empty()).is_ok() {
         return true;
     }
     // If it stays, making the file in its place fails by name.
-    unlinkat(dev, PROVEN, AtFlags::empty()).is_err()
+    unlinkat(dev, name, AtFlags::empty()).is_err()
 }
 
-fn node(dev: BorrowedFd<'_>, name: &str, minor: u32) -> Result<(), Errno> {
-    let major = if name == "tty" { 5 } else { 1 };
-    let kind = FileType::CharacterDevice;
-    mknodat(dev, name, kind, Mode::RUSR, makedev(major, minor))?;
+fn node(dev: BorrowedFd<'_>, name: &str, device: u64) -> Result<(), Errno> {
+    mknodat(dev, name, FileType::CharacterDevice, Mode::RUSR, device)?;
     chmodat(dev, name, Mode::from_raw_mode(0o666), AtFlags::empty())
 }
 

@@ -34,11 +34,19 @@ impl std::fmt::Display for Advice {
     }
 }
 
-const SECCOMP: &str = "Kubernetes: securityContext.seccompProfile.type: Unconfined; Docker, Podman: --security-opt seccomp=unconfined";
+/// What allows a call that a seccomp filter refuses. Namespaces held to the standard *restricted* take no
+/// `Unconfined`, but a profile from a file of the node.
+pub const SECCOMP: &str = "Kubernetes: securityContext.seccompProfile.type: Unconfined, or, where pods are held to restricted, seccompProfile: {type: Localhost} with Podman's profile as a file on the nodes; Docker, Podman: --security-opt seccomp=unconfined";
 const APPARMOR_DENIES: &str = "Kubernetes: securityContext.appArmorProfile.type: Unconfined; Docker: --security-opt apparmor=unconfined";
 const APPARMOR_USERNS: &str = "as root `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or install an AppArmor profile with `userns,` for this program's path";
 const UNMASK: &str = "Kubernetes: securityContext.procMount: Unmasked (needs hostUsers: false); Docker: --security-opt systempaths=unconfined; Podman: --security-opt unmask=ALL";
+/// Why there can be no supervisor.
+pub const SUPERVISED: &str = "a filter that this process is under already tells somebody of system calls, the container's own or that of a RUN in which lapstrake was started, and the kernel allows one listener";
+/// What helps.
+pub const UNSUPERVISED: &str = "give the container a seccomp profile without SCMP_ACT_NOTIFY, and start lapstrake outside of a RUN";
 const KERNEL: &str = "use a newer kernel";
+/// The call in the step that joins a user namespace.
+pub const JOIN: &str = "setns";
 
 /// Explains the step at which `facility` failed.
 pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Advice {
@@ -51,7 +59,7 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
             "its file system has no whiteouts or no extended attributes (user.*), so that no step could rename or replace what is in its image",
             "put the store on ext4, xfs, btrfs or, from Linux 6.6 on, tmpfs, with --root or LAPSTRAKE_ROOT",
         ),
-        Facility::Overlay => overlay(errno, around),
+        Facility::Overlay => overlay(failed, around),
         Facility::SystemCalls => {
             let name = failed.step.strip_prefix("call ").unwrap_or(&failed.step);
             let (cause, cure) = needs::explain(name, failed.errno);
@@ -73,7 +81,7 @@ pub fn explain(facility: Facility, failed: &Failed, around: &Surroundings) -> Ad
         | Facility::PivotRoot
         | Facility::MoveRoot
         | Facility::HostNamespaces
-        | Facility::NetworkNamespace => confined(errno, around),
+        | Facility::NetworkNamespace => confined(failed, around),
         Facility::Chroot => capability("SYS_CHROOT", around, cap::SYS_CHROOT, errno),
         Facility::SetIds if !around.has(cap::SETUID) => {
             capability("SETUID", around, cap::SETUID, errno)
@@ -168,7 +176,11 @@ fn many_ids(failed: &Failed, around: &Surroundings) -> Advice {
     } else {
         "newuidmap"
     };
-    if failed.step.starts_with("find subordinate ids") {
+    let looks_for_ids = failed.step.starts_with("find subordinate ids");
+    if (looks_for_ids && !around.named) || said.contains("determine your user name") {
+        return nameless(around);
+    }
+    if looks_for_ids {
         return Advice::new(
             "the user has no range of subordinate ids",
             format!(
@@ -193,6 +205,18 @@ fn many_ids(failed: &Failed, around: &Surroundings) -> Advice {
         return Advice::new(said, "give the container a range of ids");
     }
     direct_map(around)
+}
+
+/// The helpers map ids for users alone that have a name, and neither `usermod` nor a line with the number in
+/// `/etc/subuid` changes that.
+fn nameless(around: &Surroundings) -> Advice {
+    let Surroundings { uid, gid, .. } = around;
+    Advice::new(
+        format!("user {uid} has no name here, and newuidmap maps ids for users with a name only"),
+        format!(
+            "run as a user of the image's /etc/passwd (Kubernetes: securityContext.runAsUser, Docker, Podman: --user) with the line NAME:100000:65536 in its /etc/subuid and /etc/subgid; where the number is given, as on OpenShift, let these three files be writable by the group (`chgrp 0`, `chmod g+w`) and have the container's command add both lines first, NAME:x:{uid}:{gid}::/:/bin/sh to /etc/passwd"
+        ),
+    )
 }
 
 /// `newuidmap` or `newgidmap` failed.
@@ -276,8 +300,13 @@ fn one_id(around: &Surroundings) -> Advice {
 }
 
 /// The namespace exists but does not let us act in it.
-fn confined(errno: Errno, around: &Surroundings) -> Advice {
-    match errno {
+fn confined(failed: &Failed, around: &Surroundings) -> Advice {
+    match Errno::from_raw(failed.errno) {
+        // A filter would have refused the trial of the call itself.
+        Errno::EACCES | Errno::EPERM if failed.step.contains(JOIN) => Advice::new(
+            "a security module keeps this process out of the user namespace that it has made",
+            "see the host's audit log",
+        ),
         Errno::EACCES | Errno::EPERM if around.apparmor_userns == Some(true) => Advice::new(
             "AppArmor takes all capabilities from user namespaces here",
             APPARMOR_USERNS,
@@ -303,9 +332,9 @@ fn confined(errno: Errno, around: &Surroundings) -> Advice {
     }
 }
 
-fn overlay(errno: Errno, around: &Surroundings) -> Advice {
+fn overlay(failed: &Failed, around: &Surroundings) -> Advice {
     const VOLUME: &str = "mount a volume there, in Kubernetes an emptyDir, with Docker and Podman by --volume, or name another place with --root or LAPSTRAKE_ROOT";
-    match errno {
+    match Errno::from_raw(failed.errno) {
         Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EIO => Advice::new(
             "its file system cannot hold the upper directory of an overlay, as a container's own root and network file systems cannot",
             VOLUME,
@@ -316,7 +345,7 @@ fn overlay(errno: Errno, around: &Surroundings) -> Advice {
         ),
         Errno::EPERM => Advice::new("overlays in a user namespace need Linux 5.11", KERNEL),
         Errno::ENOSPC => Advice::new("the disk is full, or a limit on mounts is reached", VOLUME),
-        other => confined(other, around),
+        _ => confined(failed, around),
     }
 }
 
@@ -349,10 +378,7 @@ fn capability(name: &str, around: &Surroundings, number: u32, errno: Errno) -> A
 
 fn notification(errno: Errno, around: &Surroundings) -> Advice {
     match errno {
-        Errno::EBUSY => Advice::new(
-            "the container's own filter already tells somebody of system calls, and the kernel allows one listener",
-            "a seccomp profile without SCMP_ACT_NOTIFY",
-        ),
+        Errno::EBUSY => Advice::new(SUPERVISED, UNSUPERVISED),
         Errno::EACCES => Advice::new("a security module refuses it", "see the host's audit log"),
         Errno::EPERM if around.filtered => Advice::new("a seccomp filter refuses it", SECCOMP),
         _ => Advice::new("the kernel is older than Linux 5.9", KERNEL),

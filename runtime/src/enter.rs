@@ -8,9 +8,10 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnose;
+use crate::diagnose::{self, JOIN};
 use crate::holder::{self, HoldError, Holder};
 use crate::idmap::IdMap;
+use crate::needs::check_joining;
 use crate::probe::{Facility, Failed};
 use crate::surroundings::Surroundings;
 use crate::{owners, spawn, sys};
@@ -259,7 +260,17 @@ fn adopt_and_hide() -> Result<(), EnterError> {
 fn join(holder: Holder) -> Result<(), EnterError> {
     let ns = fs::File::open(format!("/proc/{}/ns/user", holder.pid()))
         .map_err(io_error("open the new user namespace"))?;
-    setns(&ns, CloneFlags::CLONE_NEWUSER).map_err(mounts_error("take part"))?;
+    setns(&ns, CloneFlags::CLONE_NEWUSER).map_err(|errno| {
+        let (facility, failed) = match check_joining() {
+            Err(missing) => (Facility::SystemCalls, missing.failed()),
+            Ok(()) => (Facility::MountNamespace, Failed::new(JOIN, errno as i32)),
+        };
+        EnterError::Mounts {
+            doing: "take part",
+            error: errno.into(),
+            advice: advice(facility, &failed),
+        }
+    })?;
     drop(holder);
     if !geteuid().is_root() {
         sys::set_ids(0, 0).map_err(io_error("become user 0 of the new user namespace"))?;

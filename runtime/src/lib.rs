@@ -17,6 +17,7 @@ mod capabilities;
 mod child;
 mod chroot;
 mod content;
+mod dev;
 mod diagnose;
 mod enter;
 mod error;

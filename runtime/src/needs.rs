@@ -6,7 +6,9 @@
 
 use std::io;
 
+use crate::diagnose::SECCOMP;
 use crate::enter::Mode;
+use crate::probe::Failed;
 use crate::sys;
 
 /// A call that is missing.
@@ -24,26 +26,31 @@ pub struct MissingCall {
 }
 
 impl MissingCall {
-    /// What the kernel said.
-    pub fn errno(&self) -> i32 {
-        self.error.raw_os_error().unwrap_or(0)
+    /// As the outcome of a trial.
+    pub(crate) fn failed(&self) -> Failed {
+        let errno = self.error.raw_os_error().unwrap_or(0);
+        Failed::new(&format!("call {}", self.name), errno)
     }
 }
 
 /// Cause and cure of a call of the table that fails with `errno`.
 pub(crate) fn explain(name: &str, errno: i32) -> (String, &'static str) {
-    let found = NEEDS.iter().find(|need| need.name == name);
+    let found = NEEDS.iter().chain(JOINING).find(|need| need.name == name);
     let since = found.map_or("a newer kernel", |need| need.since);
     let cause = match errno {
         libc::ENOSYS => {
             format!("{name} needs {since} or later, and a seccomp filter that knows it")
         }
+        // Nobody else is asked: only a mount needs a privilege before its arguments are looked at.
+        _ if found.is_some_and(|need| need.always)
+            || JOINING.iter().any(|need| need.name == name) =>
+        {
+            format!("a seccomp filter refuses {name}")
+        }
         _ => format!("a seccomp filter or a security module refuses {name}"),
     };
-    (cause, ALLOW)
+    (cause, SECCOMP)
 }
-
-const ALLOW: &str = "Kubernetes: securityContext.seccompProfile.type: Unconfined; Docker, Podman: --security-opt seccomp=unconfined";
 
 /// What to do about a call that fails with `error` and that `since` has.
 fn cure(error: &io::Error, since: &str) -> String {
@@ -233,6 +240,41 @@ const NEEDS: &[Need] = &[
     ),
 ];
 
+/// Calls by which namespaces are entered that are there already, or made without asking for a user.
+const JOINING: &[Need] = &[
+    need(
+        "setns",
+        libc::SYS_setns,
+        [NO_FD, libc::CLONE_NEWUSER as libc::c_long, 0, 0, 0],
+        "Linux 3.8",
+        "the user namespace of a sandbox is joined with it",
+    ),
+    need(
+        "unshare",
+        libc::SYS_unshare,
+        [
+            (libc::CLONE_NEWNS | NO_NAMESPACE) as libc::c_long,
+            0,
+            0,
+            0,
+            0,
+        ],
+        "Linux 3.8",
+        "the mount namespace of a sandbox is made with it",
+    ),
+];
+
+/// What `unshare` does not know.
+const NO_NAMESPACE: libc::c_int = 1;
+
+/// Looks whether a filter leaves the calls by which a user namespace is joined and a mount namespace made.
+///
+/// # Errors
+/// The first that it refuses.
+pub(crate) fn check_joining() -> Result<(), MissingCall> {
+    check(JOINING.iter())
+}
+
 /// Looks whether all calls work that a sandbox of the kind `mode` needs.
 ///
 /// # Errors
@@ -241,6 +283,10 @@ pub fn check_calls(mode: Mode) -> Result<(), MissingCall> {
     let needs = NEEDS
         .iter()
         .filter(|need| need.always || mode != Mode::Chroot);
+    check(needs)
+}
+
+fn check<'a>(needs: impl Iterator<Item = &'a Need>) -> Result<(), MissingCall> {
     for need in needs {
         let error = sys::try_in_vain(need);
         let missing = match error.raw_os_error() {
@@ -266,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_is_there_does_not_count_as_missing() {
-        let needs = NEEDS.iter().filter(|need| need.always);
+        let needs = NEEDS.iter().filter(|need| need.always).chain(JOINING);
         for need in needs {
             let error = sys::try_in_vain(need);
             let errno = error.raw_os_error();

@@ -15,6 +15,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use seccomp::supervise::{self, Configuration, OWNERS, Supervisor};
 use seccomp::{Action, Profile};
 
+use crate::diagnose::{SUPERVISED, UNSUPERVISED};
 use crate::sys;
 
 static SUPERVISION: OnceLock<Result<(), String>> = OnceLock::new();
@@ -39,9 +40,9 @@ pub(crate) fn assume(why_not: Option<String>) {
 pub(crate) fn probe() -> Result<(), String> {
     let tried = SUPERVISION.get_or_init(|| match try_listening() {
         Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(format!(
-            "the container's own filter already tells somebody of system calls ({error})"
-        )),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            Err(format!("{SUPERVISED} ({error}): {UNSUPERVISED}"))
+        }
         Err(error) => Err(format!(
             "the kernel refuses to tell of system calls: {error}"
         )),
@@ -91,7 +92,13 @@ pub(crate) fn protect(profile: &mut Profile) {
 
 /// Puts the calling process under `filter` and so under supervision, through `socket`.
 pub(crate) fn submit(filter: &[libc::sock_filter], socket: &UnixStream) -> io::Result<()> {
-    let listener = seccomp::install_notifying(filter)?;
+    let listener = seccomp::install_notifying(filter).map_err(|error| {
+        if error.raw_os_error() == Some(libc::EBUSY) {
+            io::Error::other(format!("{error}: {SUPERVISED}: {UNSUPERVISED}"))
+        } else {
+            error
+        }
+    })?;
     let fds = [listener.as_raw_fd()];
     let message = [IoSlice::new(&[0])];
     let rights = [ControlMessage::ScmRights(&fds)];

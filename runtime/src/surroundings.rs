@@ -46,6 +46,8 @@ pub struct Surroundings {
     pub overlay_root: bool,
     /// The caller's login name, or its number.
     pub user: String,
+    /// Whether it is a name.
+    pub named: bool,
     /// The helpers that map subordinate ids.
     pub newuidmap: Option<Helper>,
     /// The same for groups.
@@ -60,6 +62,7 @@ impl Surroundings {
             let mut lines = status.lines();
             lines.find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()))
         };
+        let name = user_name(nix::unistd::geteuid().as_raw());
         let set = |key| field(key).and_then(|hex| u64::from_str_radix(hex, 16).ok());
         Self {
             uid: nix::unistd::geteuid().as_raw(),
@@ -75,8 +78,8 @@ impl Surroundings {
                 .map(|n| n != "0"),
             chrooted: is_chrooted(),
             overlay_root: is_overlay("/"),
-            user: user_name(nix::unistd::geteuid().as_raw())
-                .unwrap_or_else(|| nix::unistd::geteuid().to_string()),
+            named: name.is_some(),
+            user: name.unwrap_or_else(|| nix::unistd::geteuid().to_string()),
             newuidmap: Helper::find("newuidmap"),
             newgidmap: Helper::find("newgidmap"),
         }

@@ -22,7 +22,7 @@ use crate::transfer::{self, Bringer};
 pub(super) struct Delivered {
     /// The image's id; none when only a root file system was written.
     pub(super) id: Option<Digest>,
-    /// The manifest of the last output that has one.
+    /// The manifest of the last push, else of the last output that has one.
     pub(super) manifest: Option<Descriptor>,
     /// The configuration's descriptor.
     pub(super) config: Option<Descriptor>,
@@ -135,8 +135,11 @@ pub(super) fn deliver(
         let assembled = output::assemble(env, image, compression, env.cancel)?;
         hand_over(env, output, &names, image, &assembled)?;
         delivered.id = Some(assembled.id);
-        delivered.manifest = Some(assembled.descriptor);
         delivered.config = Some(assembled.config);
+        // By what was pushed others get it; in the store its layers are not compressed.
+        if output.push || delivered.pushed.is_empty() {
+            delivered.manifest = Some(assembled.descriptor);
+        }
         if output.push {
             delivered.pushed.extend(names.iter().cloned());
         }

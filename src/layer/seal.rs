@@ -54,7 +54,8 @@ pub enum Inherit<'a> {
     Nothing,
     /// Regular files and directories that overlayfs copied up (they carry `user.overlay.origin`) and
     /// that have no record inherit that of `below`, but for what the step has changed of it: a copy has lost an
-    /// owner that the disk could not hold, and a device.
+    /// owner that the disk could not hold, and a device. A copy of a file with several names carries no origin: it
+    /// cannot be told from a new file, whose owner the disk says, and counts as one.
     Copies,
     /// A supervisor has kept them: in attributes of the files, which go before what was recorded, and
     /// in these tables. Copies of files from layers without attributes inherit as above.

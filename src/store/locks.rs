@@ -2,31 +2,33 @@
 //!
 //! A lock is a file of the store that is locked as a whole (`flock`) or, of `uses`, by the byte (locks of
 //! open files). Some network file systems have neither. Then the files that are locked lie in a directory
-//! of this machine that is named after the store and is this user's alone: builds on this machine keep out
-//! of each other's way, those on other machines are not seen. Where nothing can be locked at all, nothing
+//! of this machine that is named after the store and is this user's alone, as long as anybody uses it
+//! (`beside`): builds on this machine keep out of each other's way, those on other machines are not seen. Where nothing can be locked at all, nothing
 //! is: every lock is had at once, and `tmp/` is never swept, for somebody may be at work there.
 //! [`Store::weakness`] tells people which of both it is.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::beside::Beside;
 use super::error::At;
 use super::{Store, StoreError};
 
 /// Where what is locked lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Locks {
     /// In the store.
     Here,
-    /// In this directory.
-    Beside(PathBuf),
+    /// In a directory of this machine.
+    Beside(Beside),
     /// Nowhere.
     Nowhere,
 }
@@ -40,16 +42,20 @@ impl Locks {
         root: &Path,
         env: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, StoreError> {
-        Self::find_by(root, env, &can_lock)
+        Self::find_by(root, env, &|dir| match dir == root {
+            true => can_lock(&open_lock(&dir.join("lock"))?),
+            // Nothing of a trial is to stay in a directory of everybody's.
+            false => can_lock(&nameless(dir)?),
+        })
     }
 
     /// The same, asking `can_lock` whether files in a directory can be locked.
     fn find_by(
         root: &Path,
         env: impl Fn(&str) -> Option<OsString>,
-        can_lock: &dyn Fn(&Path) -> Result<bool, StoreError>,
+        can_lock: &dyn Fn(&Path) -> io::Result<bool>,
     ) -> Result<Self, StoreError> {
-        if can_lock(root)? {
+        if can_lock(root).at("lock files in", root)? {
             return Ok(Self::Here);
         }
         let metadata = fs::metadata(root).at("examine", root)?;
@@ -57,9 +63,11 @@ impl Locks {
         let runtime = env("XDG_RUNTIME_DIR").map(PathBuf::from);
         let places = ["/dev/shm", "/tmp", "/var/tmp"].map(|dir| Some(PathBuf::from(dir)));
         for place in [runtime].into_iter().chain(places).flatten() {
-            let dir = place.join(&name);
-            if place.is_absolute() && is_ours(&dir) && can_lock(&dir).is_ok_and(|can| can) {
-                return Ok(Self::Beside(dir));
+            if place.is_absolute()
+                && can_lock(&place).is_ok_and(|can| can)
+                && let Some(beside) = Beside::join(&place.join(&name))
+            {
+                return Ok(Self::Beside(beside));
             }
         }
         Ok(Self::Nowhere)
@@ -68,13 +76,15 @@ impl Locks {
     /// Opens the file to be locked for `path` of the store in `root`. The file in the store is made in any
     /// case: its time tells of the last use.
     pub(super) fn open(&self, root: &Path, path: &Path) -> Result<File, StoreError> {
-        let file = open_lock(path)?;
-        let Self::Beside(dir) = self else {
+        let file = open_lock(path).at("open", path)?;
+        let Self::Beside(beside) = self else {
             return Ok(file);
         };
         let relative = path.strip_prefix(root).unwrap_or(path);
-        let name = relative.to_string_lossy().replace('/', "-");
-        open_lock(&dir.join(name))
+        let path = beside
+            .path()
+            .join(relative.to_string_lossy().replace('/', "-"));
+        open_lock(&path).at("open", &path)
     }
 }
 
@@ -84,10 +94,10 @@ impl Store {
         let root = self.root().display();
         match &self.inner.locks {
             Locks::Here => None,
-            Locks::Beside(dir) => Some(format!(
+            Locks::Beside(beside) => Some(format!(
                 "files in {root} cannot be locked: builds on this machine keep out of each other's way by \
                  locks in {}, but no other machine may use this store at the same time",
-                dir.display()
+                beside.path().display()
             )),
             Locks::Nowhere => Some(format!(
                 "files in {root} cannot be locked, nor can any in /dev/shm, /tmp or /var/tmp: nothing else may \
@@ -98,7 +108,7 @@ impl Store {
 
     /// Whether locks say anything.
     pub(super) fn has_locks(&self) -> bool {
-        self.inner.locks != Locks::Nowhere
+        !matches!(self.inner.locks, Locks::Nowhere)
     }
 
     /// Opens a file of the store to lock it.
@@ -165,39 +175,45 @@ pub(super) fn lock_byte(
     }
 }
 
-/// Tries both kinds of locks on a file in `dir`. Locks that somebody else holds are locks.
-fn can_lock(dir: &Path) -> Result<bool, StoreError> {
-    let path = dir.join("lock");
-    let file = open_lock(&path)?;
+/// Tries both kinds of locks on a file. Locks that somebody else holds are locks.
+fn can_lock(file: &File) -> io::Result<bool> {
     match file.try_lock_shared() {
         Err(TryLockError::Error(error)) if is_without(&error) => return Ok(false),
-        Err(TryLockError::Error(error)) => return Err(StoreError::at("lock", &path, error)),
+        Err(TryLockError::Error(error)) => return Err(error),
         Ok(()) | Err(TryLockError::WouldBlock) => {}
     }
     // In `uses` no thing has the place 0: it is as good as never a digest.
-    match lock_byte(&file, 0, libc::F_RDLCK, false) {
+    match lock_byte(file, 0, libc::F_RDLCK, false) {
         Err(errno) if is_without(&errno.into()) => Ok(false),
         Ok(()) | Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(true),
-        Err(errno) => Err(StoreError::at("lock", &path, errno.into())),
+        Err(errno) => Err(errno.into()),
     }
 }
 
-/// Makes a directory that nobody else can enter, or finds it to be one.
-fn is_ours(dir: &Path) -> bool {
-    match fs::DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let us = rustix::process::geteuid().as_raw();
-            fs::symlink_metadata(dir).is_ok_and(|metadata| {
-                metadata.is_dir() && metadata.uid() == us && metadata.mode() & 0o077 == 0
-            })
+/// A file in `dir` that is gone once it is closed.
+fn nameless(dir: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rustix::fs::open(dir, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+            let path = dir.join(format!(
+                "lapstrake-trial-{}-{}",
+                std::process::id(),
+                now.as_nanos()
+            ));
+            let mut options = OpenOptions::new();
+            options.create_new(true).read(true).write(true).mode(0o600);
+            let file = options.open(&path)?;
+            fs::remove_file(&path)?;
+            Ok(file)
         }
-        Err(_) => false,
+        Err(errno) => Err(errno.into()),
     }
 }
 
 /// Opens a lock file, making it if need be.
-fn open_lock(path: &Path) -> Result<File, StoreError> {
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -205,7 +221,6 @@ fn open_lock(path: &Path) -> Result<File, StoreError> {
         .write(true)
         .mode(0o600)
         .open(path)
-        .at("open", path)
 }
 
 #[cfg(test)]
@@ -224,12 +239,15 @@ mod tests {
         let env =
             |name: &str| (name == "XDG_RUNTIME_DIR").then(|| runtime.clone().into_os_string());
         let here = |_: &Path| Ok(true);
-        assert_eq!(Locks::find_by(&root, env, &here).unwrap(), Locks::Here);
+        let found = Locks::find_by(&root, env, &here).unwrap();
+        assert!(matches!(found, Locks::Here), "{found:?}");
         let not_here = |dir: &Path| Ok(dir != root);
-        let locks = Locks::find_by(&root, env, &not_here).unwrap();
-        let Locks::Beside(beside) = &locks else {
-            panic!("{locks:?}");
+        let place = |locks: &Locks| match locks {
+            Locks::Beside(beside) => beside.path().to_owned(),
+            other => panic!("{other:?}"),
         };
+        let locks = Locks::find_by(&root, env, &not_here).unwrap();
+        let beside = place(&locks);
         assert!(beside.starts_with(&runtime), "{beside:?}");
         let path = root.join("index.lock");
         let first = locks.open(&root, &path).unwrap();
@@ -239,25 +257,17 @@ mod tests {
         assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
         // The store's own file is not what is locked.
         assert!(File::open(&path).unwrap().try_lock().is_ok());
+        drop((first, second, locks));
+        assert!(beside.exists(), "somebody uses it");
         // Somebody else could have made it.
-        fs::set_permissions(beside, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o777)).unwrap();
         let third = Locks::find_by(&root, env, &not_here).unwrap();
-        assert!(
-            matches!(&third, Locks::Beside(dir) if !dir.starts_with(&runtime)),
-            "{third:?}"
-        );
-        if let Locks::Beside(dir) = third {
-            fs::remove_dir_all(dir).unwrap();
-        }
+        let other = place(&third);
+        assert!(!other.starts_with(&runtime), "{other:?}");
+        drop((again, third));
+        assert!(!beside.exists() && !other.exists(), "nobody uses them");
         let nowhere = |_: &Path| Ok(false);
-        assert_eq!(
-            Locks::find_by(&root, env, &nowhere).unwrap(),
-            Locks::Nowhere
-        );
-        for place in ["/dev/shm", "/tmp", "/var/tmp"] {
-            let metadata = fs::metadata(&root).unwrap();
-            let name = format!("lapstrake-locks-{:x}-{}", metadata.dev(), metadata.ino());
-            drop(fs::remove_dir_all(Path::new(place).join(name)));
-        }
+        let found = Locks::find_by(&root, env, &nowhere).unwrap();
+        assert!(matches!(found, Locks::Nowhere), "{found:?}");
     }
 }

@@ -51,6 +51,7 @@
 //! has not written is hashed before it is believed. Cache records that cannot be read count as
 //! absent; a tag that cannot be read is an error.
 
+mod beside;
 mod blobs;
 mod caches;
 mod collect;
@@ -102,7 +103,6 @@ struct Inner {
     root: PathBuf,
     map: String,
     boot: String,
-    locks: locks::Locks,
     lock: File,
     /// Where things in use are locked.
     uses: File,
@@ -110,6 +110,8 @@ struct Inner {
     live: Arc<()>,
     fresh: Mutex<Fresh>,
     own: Mutex<Own>,
+    /// The last to go: nothing is locked any more then.
+    locks: locks::Locks,
 }
 
 /// What this process relies on and has not yet seen flushed to the disk.

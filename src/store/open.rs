@@ -129,7 +129,7 @@ impl Store {
         let lock_path = root.join("lock");
         let locks = Locks::find(&root, |name| std::env::var_os(name))?;
         let lock = locks.open(&root, &lock_path)?;
-        let alone = taken(&lock_path, lock.try_lock())? && locks != Locks::Nowhere;
+        let alone = taken(&lock_path, lock.try_lock())? && !matches!(locks, Locks::Nowhere);
         let uses = Self::open_uses(&root, &locks)?;
         let store = Self {
             inner: Arc::new(Inner {

@@ -11,6 +11,10 @@ pub const CASES: &[Case] = &[
     ("caches_outlive_builds", caches),
     ("caches_begin_as_they_are_told", seeds),
     ("caches_are_shared_as_they_are_told", sharing),
+    (
+        "steps_with_the_same_caches_never_wait_for_each_other",
+        order,
+    ),
     ("caches_are_collected", collected),
 ];
 
@@ -47,12 +51,28 @@ fn caches(c: &Context) -> Outcome {
         FROM base\nCOPY --from=a /etc/group /g\n\
         RUN --mount=type=cache,target=/c,sharing=locked --mount=type=cache,target=/d,id=/c,sharing=locked,ro \
             touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null && echo \" * $(ls /d)\"\n";
-    // In a tree nothing is refused to the second place.
+    // In a tree the read-only place has a copy, to which nothing is refused and of which nothing stays.
     let text = match c.in_trees() {
-        true => text.replace("! touch /d/no 2>/dev/null", "true"),
+        true => text.replace(
+            "touch /c/new && ls /d/new /d/from-a && ! touch /d/no 2>/dev/null",
+            "touch /c/new && touch /d/no && ls /d/from-a && rm /d/from-a && ! ls /d/new 2>/dev/null && ls /c/from-a \
+             && ! ls /c/no 2>/dev/null && mv /d/no /d/from-a",
+        ),
         false => text.to_owned(),
     };
     assert_eq!(c.output(&text, &[]), ["from-a"]);
+    // Nothing of what else is mounted in the one place is in the other.
+    let text = "FROM base\nRUN --mount=type=cache,target=/c --mount=type=secret,id=s,target=/c/secret \
+            --mount=type=cache,target=/x/y/z,id=/c,ro \
+            grep -q hush /c/secret && ! grep hush /x/y/z/secret 2>/dev/null && echo \" * $(ls /x/y/z/from-a)\"\n";
+    c.file("secret", "hush\n");
+    let secret = ["--secret", "id=s,src=context/secret"];
+    assert_eq!(c.output(text, &secret), ["/x/y/z/from-a"]);
+    if c.in_trees() {
+        let text = "FROM base\nRUN --mount=type=cache,target=/c --mount=type=cache,target=/c/d,id=/c,ro true\n";
+        c.build(text, &[])
+            .fails(3, &["/c/d", "read-only", "for writing", "Dockerfile:2"]);
+    }
     Outcome::Passed
 }
 
@@ -138,6 +158,56 @@ fn sharing(c: &Context) -> Outcome {
         assert_eq!(build.wait().unwrap().code(), Some(143));
     }
     assert!(c.leftovers().is_empty(), "{:?}", c.leftovers());
+    Outcome::Passed
+}
+
+/// Two stages name two caches in opposite orders while somebody else has both: they wait for the same one, and
+/// once it is free one after the other gets on.
+fn order(c: &Context) -> Outcome {
+    let make = "FROM base\nRUN --mount=type=cache,target=/1 --mount=type=cache,target=/2 touch /1/f /2/f\n";
+    c.build(make, &[]).ok();
+    let root = c.path("store/v1/cache-mounts");
+    let map = fs::read_dir(root).unwrap().next().unwrap().unwrap().path();
+    let locks: Vec<fs::File> = fs::read_dir(map)
+        .unwrap()
+        .map(|entry| fs::File::open(entry.unwrap().path().join("0.lock")).unwrap())
+        .collect();
+    assert_eq!(locks.len(), 2);
+    let mount = |target| format!("--mount=type=cache,sharing=locked,target={target}");
+    let stage = |name: &str, first, second| {
+        format!(
+            "FROM base AS {name}\nRUN {} {} echo {name} >>/1/f && echo {name} >>/2/f && touch /{name}\n",
+            mount(first),
+            mount(second)
+        )
+    };
+    let text = format!(
+        "{}{}FROM base\nCOPY --from=a /a /\nCOPY --from=b /b /\nRUN {} {} echo \" * $(cat /1/f /2/f | sort | tr -d '\\n')\"\n",
+        stage("a", "/1", "/2"),
+        stage("b", "/2", "/1"),
+        mount("/1"),
+        mount("/2"),
+    );
+    c.file("Dockerfile", &text);
+    locks.iter().for_each(|lock| lock.lock().unwrap());
+    let log = fs::File::create(c.path("log")).unwrap();
+    let mut command = c.command(&["build", "context"]);
+    let mut build = command.stderr(log).spawn().unwrap();
+    let said = || fs::read_to_string(c.path("log")).unwrap();
+    let waiting = |cache: &str| {
+        said()
+            .matches(&format!("waiting for the cache \"{cache}\""))
+            .count()
+    };
+    let both_wait = (0..1000).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        waiting("/1") + waiting("/2") == 2
+    });
+    assert!(both_wait, "{}", said());
+    assert!(waiting("/1") == 2 || waiting("/2") == 2, "{}", said());
+    drop(locks);
+    assert!(build.wait().unwrap().success(), "{}", said());
+    assert!(said().contains(" * aabb"), "{}", said());
     Outcome::Passed
 }
 

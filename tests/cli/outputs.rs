@@ -3,11 +3,13 @@
 use std::fs;
 
 use crate::Case;
+use crate::registry::Registry;
 use crate::support::{Context, Outcome, Ran, read_tar};
 
 pub const CASES: &[Case] = &[
     ("every_kind_of_output", kinds),
     ("what_was_compressed_is_not_compressed_again", remembered),
+    ("what_is_told_of_an_image_is_what_can_be_had_by_it", told),
     ("images_are_named_saved_and_loaded", images),
     ("one_damaged_image_hides_no_other", damaged),
     ("commands_run_in_images", commands),
@@ -37,6 +39,40 @@ fn kinds(c: &Context) -> Outcome {
     let list = |name: &str| c.run(&["load", "-i", name]);
     for name in ["oci.tar", "docker.tar", "z.tar", "u.tar"] {
         list(name).ok();
+    }
+    Outcome::Passed
+}
+
+/// The digests of the metadata file, the id file and `inspect`; pushed and kept the manifests differ, by which
+/// others get the image is told.
+fn told(c: &Context) -> Outcome {
+    let registry = Registry::start();
+    let name = registry.name("team/app:1");
+    for flags in [
+        &[][..],
+        &["--push"],
+        &["--push", "--load"],
+        &["-o", "type=oci,dest=app.tar", "--push", "--load"],
+    ] {
+        let files = ["-t", &name, "--metadata-file", "m", "--iidfile", "id"];
+        c.build(DOCKERFILE, &[&files, flags].concat()).ok();
+        let text = fs::read(c.path("m")).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let id = fs::read_to_string(c.path("id")).unwrap();
+        assert_eq!(told["containerimage.config.digest"], id, "{flags:?}");
+        let digest = &told["containerimage.digest"];
+        assert_eq!(&told["containerimage.descriptor"]["digest"], digest);
+        if flags.contains(&"--push") {
+            let key = ("team/app".to_owned(), digest.as_str().unwrap().to_owned());
+            let held = registry.held();
+            assert!(held.manifests.contains_key(&key), "{flags:?}: {digest}");
+        }
+        if flags.is_empty() || flags.contains(&"--load") {
+            let kept = c.inspect(&name);
+            assert_eq!(kept["Id"], id, "{flags:?}");
+            // Alone in the store its layers are as they are on the disk.
+            assert_eq!(&kept["Digest"] == digest, flags.is_empty(), "{flags:?}");
+        }
     }
     Outcome::Passed
 }

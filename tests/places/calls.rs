@@ -212,7 +212,12 @@ pub const ROWS: &[Row] = &[
     row(
         "setns_eperm",
         &["refuse=setns:EPERM"],
-        Fails(6, &["user namespace"]),
+        Fails(6, &["a seccomp filter refuses setns", "type: Localhost"]),
+    ),
+    row(
+        "setns_eacces",
+        &["refuse=setns:EACCES"],
+        Fails(6, &["a seccomp filter refuses setns"]),
     ),
     row(
         "unshare_eperm",

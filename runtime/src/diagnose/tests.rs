@@ -8,6 +8,7 @@ fn user() -> Surroundings {
     Surroundings {
         uid: 1000,
         user: "ann".into(),
+        named: true,
         bounding: ALL,
         max_user_namespaces: Some(15_000),
         ..Surroundings::default()
@@ -104,6 +105,43 @@ fn each_cause_names_its_cure() {
         let text = explain(*facility, &failed, around).to_string();
         for word in *words {
             assert!(text.contains(word), "{facility:?} {failed}: {word:?} is not in {text:?}");
+        }
+    }
+}
+
+/// Words that an advice must not have, as they lead nowhere: (facility, step, errno, said, surroundings, words, not these)
+type Misled = (
+    Facility,
+    &'static str,
+    i32,
+    Option<&'static str>,
+    Surroundings,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+#[test]
+#[rustfmt::skip] // one case a line
+fn no_cure_is_named_that_cannot_work() {
+    let nameless = || Surroundings { uid: 1_000_680_000, user: "1000680000".into(), named: false, ..user() };
+    let ubuntu = || Surroundings { apparmor_userns: Some(true), ..filtered(user()) };
+    let rows: &[Misled] = &[
+        (Facility::ManyIds, "find subordinate ids", 0, Some("/etc/subuid gives no ids to 1000680000"), nameless(), &["user 1000680000 has no name", "runAsUser", "NAME:100000:65536", "NAME:x:1000680000:0:"], &["usermod"]),
+        (Facility::ManyIds, "run newuidmap", 0, Some("newuidmap: Cannot determine your user name."), Surroundings { named: true, newuidmap: helper_at(true), ..nameless() }, &["has no name"], &["setcap"]),
+        (Facility::UserNamespace, "unshare", libc::EPERM, None, filtered(user()), &["{type: Localhost}", "restricted"], &[]),
+        (Facility::SystemCalls, "call setns", libc::EPERM, None, ubuntu(), &["a seccomp filter refuses setns", "Localhost"], &["AppArmor", "security module"]),
+        (Facility::SystemCalls, "call unshare", libc::EACCES, None, ubuntu(), &["a seccomp filter refuses unshare"], &["AppArmor", "security module"]),
+        (Facility::MountNamespace, "join the user namespace (setns)", libc::EACCES, None, filtered(user()), &["a security module keeps this process out"], &["mounts", "seccomp"]),
+        (Facility::MountNamespace, "make the mounts private (mount)", libc::EACCES, None, user(), &["AppArmor denies mounts"], &["seccomp"]),
+    ];
+    for (facility, step, errno, said, around, words, not) in rows {
+        let failed = Failed { step: (*step).into(), errno: *errno, said: said.map(str::to_owned) };
+        let text = explain(*facility, &failed, around).to_string();
+        for word in *words {
+            assert!(text.contains(word), "{facility:?} {failed}: {word:?} is not in {text:?}");
+        }
+        for word in *not {
+            assert!(!text.contains(word), "{facility:?} {failed}: {word:?} is in {text:?}");
         }
     }
 }

@@ -7,26 +7,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
 use super::step;
+use crate::dev::{LINKS, NODES};
 use crate::mount::{Filesystem, INERT, attach, clone_tree, tmpfs};
 use crate::wire::{Failure, Job};
-
-/// Character devices and their numbers. User namespaces cannot make them, so they are bound.
-const NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-const LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-];
 
 /// Detached mounts of the machine's device nodes.
 pub struct Nodes {
@@ -41,7 +24,8 @@ impl Nodes {
     }
 }
 
-/// Takes the nodes from the machine's `/dev`, each checked to be the device it is called.
+/// Takes the nodes from the machine's `/dev`, since user namespaces cannot make them, each checked to be the
+/// device it is called.
 pub fn host_nodes() -> io::Result<Nodes> {
     let mut nodes = Vec::new();
     for (name, major, minor) in NODES {

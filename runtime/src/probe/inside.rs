@@ -19,7 +19,7 @@ use super::outside;
 use crate::enter::Mode;
 use crate::error::Error;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, tmpfs};
-use crate::needs::check_calls;
+use crate::needs::{check_calls, check_joining};
 use crate::roots::Workspace;
 use crate::sys;
 
@@ -33,6 +33,10 @@ pub fn trials(
     asked: &dyn Fn(usize) -> bool,
 ) -> io::Result<Trials> {
     child::run(|tell| {
+        if let Err(missing) = check_joining() {
+            tell.attempt(Facility::SystemCalls, || Err(missing.failed()));
+            return;
+        }
         let mut is_inside = false;
         let mounts = tell.attempt(Facility::MountNamespace, || {
             join(holder)?;
@@ -67,8 +71,7 @@ fn own_mounts() -> Result<(), Failed> {
 fn with_mounts(tell: &mut Tell, scratch: &[PathBuf], name: &str, asked: &dyn Fn(usize) -> bool) {
     // By name, so that what fails below need not be guessed.
     let calls = tell.attempt(Facility::SystemCalls, || {
-        check_calls(Mode::UsernsMany)
-            .map_err(|missing| Failed::new(&format!("call {}", missing.name), missing.errno()))
+        check_calls(Mode::UsernsMany).map_err(|missing| missing.failed())
     });
     if !calls {
         return;

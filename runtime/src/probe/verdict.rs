@@ -318,12 +318,10 @@ impl Findings {
             Mode::UsernsOne => &self.one,
             _ => &self.many,
         };
-        let notification = self.outside.get(Facility::SeccompNotification, None);
+        let unheard = self.lack(&self.outside, Facility::SeccompNotification, None);
         let real = self.outside.works(Facility::Chroot) && self.outside.works(Facility::SetIds);
         Known {
-            unsupervised: notification
-                .and_then(|trial| trial.failed.as_ref())
-                .map(ToString::to_string),
+            unsupervised: unheard.map(|lack| format!("{}: {}", lack.failed, lack.advice.cause)),
             fresh_proc: trials.works(Facility::FreshProc),
             within: mode == Mode::Chroot && !real,
         }

@@ -6,7 +6,7 @@
 //!
 //! | mount | in the tree |
 //! |---|---|
-//! | [`BindSource::Owned`], writable | the very directory, moved there and back |
+//! | [`BindSource::Owned`], writable | the very directory, moved there and back; in a second place a link to it |
 //! | any other directory or file | a copy, thrown away |
 //! | a socket, a FIFO or a device | another name of it |
 //! | [`Mount::Tmpfs`] | an empty directory, thrown away |
@@ -108,7 +108,26 @@ fn uncovered(mut mounts: Vec<Mount>) -> Vec<Mount> {
         !targets[at..].iter().any(|later| later == mount.target())
     });
     mounts.sort_by_key(|mount| mount.target().components().count());
+    // Before it is moved here, and anything else goes into it.
+    let early = |mount: &Mount| {
+        let target = mount.target();
+        let inner = targets.iter().any(|t| target.starts_with(t) && t != target);
+        owned(mount).is_some_and(|(_, readonly)| readonly) && !inner
+    };
+    mounts.sort_by_key(|mount| !early(mount));
     mounts
+}
+
+/// The directory that is moved or copied for a mount, and whether it is for reading.
+fn owned(mount: &Mount) -> Option<(&Path, bool)> {
+    match mount {
+        Mount::Bind {
+            source: BindSource::Owned(home),
+            readonly,
+            ..
+        } => Some((home, *readonly)),
+        _ => None,
+    }
 }
 
 impl Placed {
@@ -333,8 +352,18 @@ impl<'m> Source<'m> {
             } => (source, *readonly),
         };
         if let BindSource::Owned(home) = source {
-            if let Some((_, at)) = moved.iter().find(|(known, _)| known == home) {
-                return Ok(Self::Again(at.clone()));
+            match moved.iter().find(|(known, _)| known == home) {
+                Some((_, at)) if readonly => {
+                    return Err(Error::MountPoint {
+                        target: mount.target().to_owned(),
+                        why: format!(
+                            "what goes there read-only is at /{} for writing, and this place is inside of another mount, where it cannot be copied to",
+                            at.display()
+                        ),
+                    });
+                }
+                Some((_, at)) => return Ok(Self::Again(at.clone())),
+                None => {}
             }
             if !readonly {
                 return Ok(Self::Owned(home.clone()));

@@ -30,6 +30,15 @@ pub fn refuse(calls: &[&'static str], errno: i32) {
 
 /// The same for any other action.
 pub fn act(calls: &[&'static str], action: Action) {
+    install(&filter(calls, action)).unwrap();
+}
+
+/// Hears from now on of a call that nobody makes.
+pub fn listen() -> std::os::fd::OwnedFd {
+    seccomp::install_notifying(&filter(&["kcmp"], Action::Notify)).unwrap()
+}
+
+fn filter(calls: &[&'static str], action: Action) -> Vec<libc::sock_filter> {
     let rules = calls
         .iter()
         .map(|call| Rule {
@@ -43,7 +52,7 @@ pub fn act(calls: &[&'static str], action: Action) {
         refused: Action::Allow,
         unknown: Action::Allow,
     };
-    install(&compile(&profile).unwrap()).unwrap();
+    compile(&profile).unwrap()
 }
 
 /// Needed to install a filter without privilege.

@@ -28,6 +28,8 @@ pub const CASES: &[Case] = &[
     ("a_step_in_a_tree_leaves_no_process", false, no_process_left),
     ("what_a_tree_cannot_do_is_refused_by_name", false, refusals),
     ("calls_in_a_tree_keep_their_errors", false, errors),
+    ("there_is_one_supervisor", false, one_supervisor),
+    ("what_would_be_a_mount_point_stays_in_place", false, tops),
     ("looking_costs_little_in_a_tree", false, costs),
 ];
 
@@ -415,6 +417,31 @@ fn errors(cx: &Context) -> Outcome {
         fs::create_dir(root.join(dir)).unwrap();
     }
     assert!(matches!(start(&root, spec), Err(Error::Exec(_))));
+    Outcome::Passed
+}
+
+fn one_supervisor(cx: &Context) -> Outcome {
+    contained!();
+    let root = tree(cx);
+    crate::fallbacks::no_new_privs();
+    let _listener = crate::fallbacks::listen();
+    let error = start(&root, shell("true")).unwrap_err().to_string();
+    for word in [
+        "come under supervision",
+        "already tells somebody of system calls",
+        "SCMP_ACT_NOTIFY",
+        "outside of a RUN",
+    ] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+    Outcome::Passed
+}
+
+fn tops(cx: &Context) -> Outcome {
+    contained!();
+    let root = tree(cx);
+    let out = sh(&root, "cd / && /bin/inside --inside tops");
+    assert_eq!(out, "all as expected\n");
     Outcome::Passed
 }
 

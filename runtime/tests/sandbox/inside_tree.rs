@@ -20,6 +20,7 @@ pub fn run(what: &str) -> ExitCode {
         "held" => held(),
         "again" => again(),
         "errors" => errors(),
+        "tops" => tops(),
         "costs" => costs(),
         _ => return ExitCode::FAILURE,
     }
@@ -254,6 +255,44 @@ fn errors() {
     println!("all as expected");
 }
 
+/// The directories that would be mount points: none can be moved or removed, nor can anything take their place.
+fn tops() {
+    use rustix::fs::{CWD, RenameFlags, rename, renameat, renameat_with, rmdir, unlinkat};
+    let root = File::open("/").unwrap();
+    std::fs::create_dir("/tmp/dir").unwrap();
+    std::os::unix::fs::symlink("/", "/tmp/root").unwrap();
+    for top in ["proc", "sys", "dev"] {
+        for way in ["", "/", "//tmp/../", "/tmp/root/"] {
+            let path = format!("{way}{top}");
+            assert_eq!(rmdir(&path), Err(Errno::BUSY), "{path}");
+            assert_eq!(rmdir(format!("{path}//")), Err(Errno::BUSY), "{path}//");
+            assert_eq!(rename(&path, "/tmp/x"), Err(Errno::BUSY), "{path}");
+            assert_eq!(rename("/tmp/dir", &path), Err(Errno::BUSY), "{path}");
+        }
+        let flag = AtFlags::REMOVEDIR;
+        assert_eq!(unlinkat(&root, top, flag), Err(Errno::BUSY), "{top}");
+        assert_eq!(renameat(&root, top, CWD, "x"), Err(Errno::BUSY), "{top}");
+        let swapped = renameat_with(CWD, "/tmp/dir", &root, top, RenameFlags::EXCHANGE);
+        assert_eq!(swapped, Err(Errno::BUSY), "{top}");
+        // The same name elsewhere is like any other.
+        let other = format!("/tmp/{top}");
+        rename("/tmp/dir", &other).unwrap();
+        rename(&other, "/tmp/dir").unwrap();
+        std::fs::create_dir(&other).unwrap();
+        rmdir(&other).unwrap();
+        assert_eq!(rmdir(&other), Err(Errno::NOENT));
+    }
+    rename("/tmp/dir", "/devices").unwrap();
+    rmdir("/devices").unwrap();
+    rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(70)).unwrap();
+    assert_eq!(
+        rmdir("/proc"),
+        Err(Errno::ACCESS),
+        "who may not write there"
+    );
+    println!("all as expected");
+}
+
 /// A terminal of our own, if the machine has any to give.
 fn terminal() {
     let Ok(master) = OpenOptions::new().read(true).write(true).open("/dev/ptmx") else {
@@ -309,6 +348,14 @@ fn costs() {
             Box::new(move || drop(File::open(path))),
         );
     }
+    fs::write("/tmp/one", "").unwrap();
+    measure(
+        "rename a file there and back",
+        Box::new(|| {
+            fs::rename("/tmp/one", "/tmp/other").unwrap();
+            fs::rename("/tmp/other", "/tmp/one").unwrap();
+        }),
+    );
     std::env::set_current_dir("/etc").unwrap();
     measure(
         "stat passwd, relative",

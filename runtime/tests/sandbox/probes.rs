@@ -10,7 +10,7 @@ use runtime::{Mode, enter_knowing, environment_key};
 use seccomp::Action;
 
 use crate::Case;
-use crate::fallbacks::{act, no_new_privs, refuse};
+use crate::fallbacks::{act, listen, no_new_privs, refuse};
 use crate::support::{Context, Outcome, tree};
 
 pub const CASES: &[Case] = &[
@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     ("mounts_are_denied", false, mounts),
     ("pivot_root_is_refused", false, pivot_root),
     ("nobody_may_hear_of_calls", false, notification),
+    ("who_is_supervised_already_is_told_so", false, supervised),
     ("a_directory_that_cannot_be_written", false, unwritable),
     ("keys_tell_environments_apart", false, keys),
 ];
@@ -177,6 +178,37 @@ fn notification(cx: &Context) -> Outcome {
         "no filter, no sandbox"
     );
     assert!(!found.verdict(Mode::Chroot).works, "nobody to show /proc");
+    Outcome::Passed
+}
+
+/// As in a container whose own filter has a listener.
+fn supervised(cx: &Context) -> Outcome {
+    let has_one = findings(cx).verdict(Mode::UsernsOne).works;
+    no_new_privs();
+    let _listener = listen();
+    let found = findings(cx);
+    let (_, errno, text) = match geteuid().is_root() {
+        true => lack(&found.verdict(Mode::Chroot)),
+        false => lack(found.verdicts().last().unwrap()),
+    };
+    assert_eq!(errno, libc::EBUSY, "{text}");
+    assert!(
+        text.contains("already tells somebody") && text.contains("SCMP_ACT_NOTIFY"),
+        "{text}"
+    );
+    if !has_one {
+        return Outcome::Passed;
+    }
+    let verdict = found.verdict(Mode::UsernsOne);
+    assert!(verdict.works, "{verdict:?}");
+    let mut limits = verdict.limits.iter();
+    assert!(limits.any(|lack| lack.facility == Some(Facility::SeccompNotification)));
+    let known = found.choose(Some(Mode::UsernsOne)).unwrap().known;
+    let why = known.unsupervised.unwrap();
+    assert!(
+        why.contains("EBUSY") && why.contains("already tells somebody"),
+        "{why}"
+    );
     Outcome::Passed
 }
 

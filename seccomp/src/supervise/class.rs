@@ -29,6 +29,8 @@ pub enum Class {
     Look,
     /// Changing files, and looking at their attributes, by path.
     Change,
+    /// Taking directories away, and giving files other names.
+    Rename,
     /// Changing the working directory.
     Move,
     /// Calls after which the kernel refuses us a look into the process: it is somebody else, or wants it.
@@ -46,6 +48,7 @@ pub const TREE: &[Class] = &[
     Class::Open,
     Class::Look,
     Class::Change,
+    Class::Rename,
     Class::Move,
     Class::Exec,
     Class::Hide,
@@ -68,6 +71,7 @@ pub const OWNERS: &[Class] = &[
 
 const O_CREAT: u32 = 0o100;
 const O_TMPFILE_BIT: u32 = 0o20_000_000;
+const AT_REMOVEDIR: u32 = 0x200;
 const SOL_SOCKET: u32 = 1;
 const SO_PEERCRED: u32 = 17;
 const PTRACE_ATTACH: u32 = 16;
@@ -107,6 +111,7 @@ impl Class {
                 "chmod fchmodat fchmodat2 chown chown32 fchownat utimensat linkat getxattr lgetxattr \
                  setxattr listxattr llistxattr"
             }
+            Self::Rename => "rmdir unlinkat rename renameat renameat2",
             Self::Move => "chdir",
             Self::Hide => {
                 "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setuid32 \
@@ -132,6 +137,7 @@ impl Class {
                     0,
                     libc::PR_SET_DUMPABLE.cast_unsigned(),
                 )]],
+                "unlinkat" => vec![vec![Condition::masked(2, AT_REMOVEDIR, AT_REMOVEDIR)]],
                 // 0 is the caller itself.
                 "prlimit64" | "sched_setaffinity" | "sched_setscheduler" | "sched_setparam"
                 | "sched_setattr" => vec![vec![Condition::above(0, 0)]],

@@ -33,6 +33,7 @@ mod node;
 mod rewrite;
 mod stubs;
 mod text;
+mod tops;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -186,6 +187,7 @@ impl Served {
             | C::Setxattr
             | C::Listxattr
             | C::Llistxattr => change::answer(self, tracee, call),
+            C::Rmdir | C::Unlinkat | C::Rename | C::Renameat => tops::answer(self, tracee, call),
             C::Uname => calls::uname(self, tracee),
             C::Kill | C::Process(_) | C::Priority(_) => processes::answer(tracee, self.init, call),
             _ => Ok(Answer::Continue),
