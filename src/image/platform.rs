@@ -74,7 +74,14 @@ impl FromStr for Platform {
         let os = parts.next().unwrap_or_default();
         let arch = parts.next().ok_or_else(error)?;
         let variant = parts.next().unwrap_or_default();
+        let is_plain = |part: &str| {
+            part.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        };
         if os.is_empty() || arch.is_empty() || parts.next().is_some() {
+            return Err(error());
+        }
+        if ![os, arch, variant].into_iter().all(is_plain) {
             return Err(error());
         }
         let (arch, variant) = match (arch, variant) {
@@ -123,7 +130,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected);
         }
-        for text in ["", "linux", "linux/", "/amd64", "a/b/c/d"] {
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "a/b/c/d",
+            "linux/amd64,linux/arm64",
+            "linux/a b",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
