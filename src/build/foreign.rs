@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
-use runtime::foreign::{self, GIVEN_MORE};
+use runtime::foreign::{self, GIVEN_MORE, RegisterError};
 use runtime::{Diff, Error, Exit, RunSpec};
 
 use super::{Environment, Unsupported};
@@ -28,7 +28,16 @@ const PROGRAM: &str = "trial";
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
-    found: Mutex<Vec<(Platform, Verdict)>>,
+    found: Mutex<Vec<Found>>,
+}
+
+/// What was found out about one platform.
+#[derive(Debug)]
+struct Found {
+    platform: Platform,
+    verdict: Verdict,
+    /// Why there is no handler of our own, if one was wanted.
+    own: Option<RegisterError>,
 }
 
 /// How a platform's program ended.
@@ -57,80 +66,73 @@ impl Foreign {
             return Ok(());
         }
         if platform.os != host.os {
-            return Err(refuse(platform, "it is another system", "").into());
+            return Err(refuse(platform, "steps run on Linux only", None).into());
         }
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = found.iter().find(|(known, _)| known == platform);
-        let (verdict, own) = match known {
-            Some((_, verdict)) => (verdict.clone(), None),
+        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = match all.iter().position(|found| found.platform == *platform) {
+            Some(at) => at,
             None => {
-                let (verdict, own) = find_out(env, &mut found, platform)?;
-                found.push((platform.clone(), verdict.clone()));
-                (verdict, own)
+                let found = find_out(env, &all, platform)?;
+                all.push(found);
+                all.len() - 1
             }
         };
-        match why(&verdict, platform) {
+        let found = &all[at];
+        match why(&found.verdict, platform) {
             None => Ok(()),
-            Some(why) => {
-                let own = own.map(|why| format!("; lapstrake cannot register QEMU itself: {why}"));
-                Err(refuse(platform, &why, &own.unwrap_or_default()).into())
-            }
+            Some(why) => Err(refuse(platform, &why, found.own.as_ref()).into()),
         }
     }
 }
 
-/// Tries a program of the platform, if need be with a handler of our own; and if there can be none, why.
-fn find_out(
-    env: &Environment<'_>,
-    found: &mut [(Platform, Verdict)],
-    platform: &Platform,
-) -> Result<(Verdict, Option<String>)> {
-    let verdict = attempt(env, platform)?;
-    if !matches!(verdict, Verdict::NoHandler | Verdict::Unreachable) {
-        return Ok((verdict, None));
+/// Tries a program of the platform, and if need be once more with a handler of our own.
+fn find_out(env: &Environment<'_>, known: &[Found], platform: &Platform) -> Result<Found> {
+    let mut found = Found {
+        platform: platform.clone(),
+        verdict: attempt(env, platform)?,
+        own: None,
+    };
+    if let Verdict::Works | Verdict::Failed(_) = found.verdict {
+        return Ok(found);
     }
-    let relied_on = found
+    let relied_on = |known: &&Found| known.verdict == Verdict::Works && !is_kin(&known.platform);
+    let mut all: Vec<&Platform> = known
         .iter()
-        .filter(|(known, verdict)| *verdict == Verdict::Works && !is_kin(known));
-    let mut all: Vec<&Platform> = relied_on.map(|(known, _)| known).collect();
+        .filter(relied_on)
+        .map(|k| &k.platform)
+        .collect();
     all.push(platform);
     match have_handlers(env, &all) {
-        Ok(verdict) => Ok((verdict?, None)),
-        Err(why) => Ok((verdict, Some(why.to_string()))),
+        Ok(verdict) => found.verdict = verdict?,
+        Err(why) => found.own = Some(why),
     }
+    Ok(found)
 }
 
-/// Registers handlers for all of them; how a program of the last one then ends.
+/// Registers handlers for all of them; the verdict on the first that does not work then.
 fn have_handlers(
     env: &Environment<'_>,
     all: &[&Platform],
-) -> Result<Result<Verdict>, foreign::RegisterError> {
+) -> std::result::Result<Result<Verdict>, RegisterError> {
     let names: Vec<(&str, &str)> = all
         .iter()
-        .map(|platform| (platform.arch.as_str(), platform.variant.as_str()))
+        .map(|p| (p.arch.as_str(), p.variant.as_str()))
         .collect();
     let path = std::env::var_os("PATH");
-    let mut verdict = Ok(Verdict::GivenMore);
-    // An old QEMU does not know what the kernel gives it to keep a program's name.
-    for keep_name in [true, false] {
-        foreign::register(&names, path.as_deref(), keep_name)?;
-        verdict = attempt_all(env, all);
-        if !matches!(verdict, Ok(Verdict::GivenMore)) {
-            break;
+    foreign::register(&names, path.as_deref())?;
+    for (platform, name) in all.iter().zip(names) {
+        let mut verdict = attempt(env, platform);
+        // An old QEMU does not know how it is told a program's name.
+        if let Ok(Verdict::GivenMore) = verdict {
+            foreign::register_without_name(name, path.as_deref())?;
+            verdict = attempt(env, platform);
+        }
+        match verdict {
+            Ok(Verdict::Works) => {}
+            other => return Ok(other),
         }
     }
-    Ok(verdict)
-}
-
-/// The verdict on the first of them that does not work.
-fn attempt_all(env: &Environment<'_>, all: &[&Platform]) -> Result<Verdict> {
-    for platform in all {
-        let verdict = attempt(env, platform)?;
-        if verdict != Verdict::Works {
-            return Ok(verdict);
-        }
-    }
-    Ok(Verdict::Works)
+    Ok(Ok(Verdict::Works))
 }
 
 /// Whether this machine's processor may execute it without any handler.
@@ -196,33 +198,49 @@ fn try_program(env: &Environment<'_>, dir: &Path, program: &[u8]) -> Result<Verd
 }
 
 fn why(verdict: &Verdict, platform: &Platform) -> Option<String> {
+    let (arch, host) = (&platform.arch, Platform::host());
     Some(match verdict {
         Verdict::Works => return None,
-        Verdict::NoHandler => format!(
-            "this machine, {}, does not execute its programs",
-            Platform::host()
-        ),
+        Verdict::NoHandler => format!("this machine, {host}, does not execute its programs"),
         Verdict::Unreachable => format!(
-            "the handler that this machine has for {} names a program that steps cannot reach \
-             (it was registered without the flag F)",
-            platform.arch
+            "this machine has a handler for {arch}, but steps cannot reach the program that it names (flag F)"
         ),
         Verdict::GivenMore => format!(
-            "the handler that this machine has for {} gives programs one argument more than they were \
-             called with (it was registered with the flag P, and its QEMU is older than that)",
-            platform.arch
+            "this machine has a handler for {arch}, but it does not hand programs their arguments as they are \
+             (flag P)"
         ),
         Verdict::Failed(why) => why.clone(),
     })
 }
 
-fn refuse(platform: &Platform, why: &str, own: &str) -> Unsupported {
+/// What can be done where there is no handler of our own for the reason given.
+fn cure(own: &RegisterError) -> &'static str {
+    match own {
+        RegisterError::Unknown => INSTEAD,
+        RegisterError::NoProgram(_) => {
+            "install qemu-user-static, have root register QEMU on the machine (flag F), or compile in a stage \
+             FROM --platform=$BUILDPLATFORM"
+        }
+        RegisterError::NoNamespace | RegisterError::Mount(_) | RegisterError::Refused { .. } => {
+            "have root register QEMU on the machine or node (flag F), or compile in a stage \
+             FROM --platform=$BUILDPLATFORM"
+        }
+    }
+}
+
+/// What can be done wherever nothing can be registered.
+const INSTEAD: &str = "compile in a stage FROM --platform=$BUILDPLATFORM";
+
+fn refuse(platform: &Platform, why: &str, own: Option<&RegisterError>) -> Unsupported {
+    let (own, cure) = match own {
+        None => (String::new(), INSTEAD),
+        Some(own) => (
+            format!(", and no handler can be made for it: {own}"),
+            cure(own),
+        ),
+    };
     Unsupported {
         what: format!("RUN for {platform}"),
-        hint: Some(format!(
-            "{why}{own}; install qemu-user-static beside lapstrake, have root register QEMU with \
-             binfmt_misc and the flag F on this machine (in Kubernetes: on the node), or compile in a stage \
-             FROM --platform=$BUILDPLATFORM and COPY --from it; see docs/platforms.md"
-        )),
+        hint: Some(format!("{why}{own}; {cure} (docs/platforms.md)")),
     }
 }

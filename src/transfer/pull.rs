@@ -68,21 +68,18 @@ pub fn pull(
         options,
         progress,
     };
-    let (image, asked) = match pulling.known()? {
-        Some(image) => (image, None),
-        None => {
-            let (target, image) = pulling.ask()?;
-            (image, Some(target))
-        }
+    let (image, is_new) = match pulling.known()? {
+        Some(image) => (image, false),
+        None => (pulling.ask()?, true),
     };
-    match (options.layers, &asked) {
+    match (options.layers, is_new) {
         (PullLayers::All, _) => pulling.bring_layers(&image)?,
-        (PullLayers::None, Some(_)) => pulling.note_layers(&image)?,
-        (PullLayers::None, None) => {}
+        (PullLayers::None, true) => pulling.note_layers(&image)?,
+        (PullLayers::None, false) => {}
     }
-    match asked {
-        Some(target) => pulling.tag(&target),
-        None => Ok(image),
+    match is_new {
+        true => pulling.tag(image),
+        false => Ok(image),
     }
 }
 
@@ -129,7 +126,7 @@ impl Pulling<'_> {
     }
 
     /// Asks the registry. What it says is in the store then, though under no name.
-    fn ask(&self) -> Result<(Descriptor, StoredImage), TransferError> {
+    fn ask(&self) -> Result<StoredImage, TransferError> {
         let resolved = self
             .remote
             .resolve(self.name, &self.options.platform)
@@ -158,18 +155,17 @@ impl Pulling<'_> {
         // Layers that cannot be told apart are of no use to anybody.
         SourcedLayer::of_image(&image, &self.name.familiar(), &[])?;
         self.store.put_blob(&resolved.manifest)?;
-        Ok((image.target.clone(), image))
+        Ok(image)
     }
 
-    fn tag(&self, target: &Descriptor) -> Result<StoredImage, TransferError> {
-        self.store.tag(self.name, target)?;
-        let image = self.store.image(self.name)?;
-        image.ok_or_else(|| {
-            StoreError::NoImage {
-                name: self.name.familiar(),
-            }
-            .into()
-        })
+    /// Sets the name. A name is one image's, so another stage may have set it to that of another platform
+    /// since: what was asked for is `image` all the same.
+    fn tag(&self, image: StoredImage) -> Result<StoredImage, TransferError> {
+        self.store.tag(self.name, &image.target)?;
+        let now = self.store.image(self.name)?;
+        Ok(now
+            .filter(|now| now.manifest_digest == image.manifest_digest)
+            .unwrap_or(image))
     }
 
     /// Fetches the blobs of the layers.

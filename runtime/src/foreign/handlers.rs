@@ -21,10 +21,16 @@ use rustix::mount::MountAttrFlags;
 
 use super::machine::{Machine, TELLING, find};
 use crate::enter;
-use crate::mount::{Filesystem, errno};
+use crate::mount::Filesystem;
 
-/// The mount, once there is one.
-static MOUNTED: Mutex<Option<OwnedFd>> = Mutex::new(None);
+/// Our binfmt_misc.
+struct Ours {
+    mount: OwnedFd,
+    /// What it has handlers for, by the names that QEMU has for them.
+    names: Vec<&'static str>,
+}
+
+static MOUNTED: Mutex<Option<Ours>> = Mutex::new(None);
 
 /// A name longer than this does not fit into what the kernel reads.
 const LONGEST_PATH: usize = 1024;
@@ -55,18 +61,14 @@ pub enum RegisterError {
 }
 
 /// Has QEMU execute the programs of these architectures, each with its variant, in every sandbox of this
-/// process from now on. What has a handler already gets a new one. `keep_name` passes programs the name by
-/// which they were called.
+/// process from now on, and show them the name by which they were called. One that has a handler of ours
+/// keeps it.
 ///
 /// All that are needed have to be named at once: from then on no handler of the machine counts.
 ///
 /// # Errors
 /// When one of them cannot be had; what comes before the mount changes nothing.
-pub fn register(
-    architectures: &[(&str, &str)],
-    path: Option<&OsStr>,
-    keep_name: bool,
-) -> Result<(), RegisterError> {
+pub fn register(architectures: &[(&str, &str)], path: Option<&OsStr>) -> Result<(), RegisterError> {
     let mut handlers = Vec::new();
     for (name, variant) in architectures {
         let machine = find(name, variant).ok_or(RegisterError::Unknown)?;
@@ -76,18 +78,43 @@ pub fn register(
         return Err(RegisterError::NoNamespace);
     }
     let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mount = match mounted.take() {
-        Some(mount) => mount,
-        None => Filesystem::open("binfmt_misc")
-            .and_then(|kind| kind.mount(MountAttrFlags::empty()))
-            .map_err(RegisterError::Mount)?,
+    let ours = match mounted.take() {
+        Some(ours) => ours,
+        None => Ours {
+            mount: Filesystem::open("binfmt_misc")
+                .and_then(|kind| kind.mount(MountAttrFlags::empty()))
+                .map_err(RegisterError::Mount)?,
+            names: Vec::new(),
+        },
     };
-    let mount = mounted.insert(mount);
+    let ours = mounted.insert(ours);
     for (machine, interpreter) in handlers {
-        add(mount, machine, &interpreter, keep_name)
-            .map_err(|error| RegisterError::Refused { interpreter, error })?;
+        if ours.names.contains(&machine.qemu) {
+            continue;
+        }
+        let added = add(&ours.mount, machine, &interpreter, b"FCP");
+        added.map_err(|error| RegisterError::Refused { interpreter, error })?;
+        ours.names.push(machine.qemu);
     }
     Ok(())
+}
+
+/// Puts a handler without the name by which a program was called in the place of one that was registered: for
+/// an interpreter that does not know how to take it.
+///
+/// # Errors
+/// As [`register`].
+pub fn register_without_name(
+    (name, variant): (&str, &str),
+    path: Option<&OsStr>,
+) -> Result<(), RegisterError> {
+    let machine = find(name, variant).ok_or(RegisterError::Unknown)?;
+    let interpreter = interpreter(machine, path)?;
+    let mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let ours = mounted.as_ref().ok_or(RegisterError::NoNamespace)?;
+    let replaced = write(&ours.mount, &file_name(machine), b"-1")
+        .and_then(|()| add(&ours.mount, machine, &interpreter, b"FC"));
+    replaced.map_err(|error| RegisterError::Refused { interpreter, error })
 }
 
 /// QEMU's program for the architecture. Only one that needs no loader can be executed in another root
@@ -111,18 +138,13 @@ fn is_usable(file: &Path) -> bool {
     file.is_absolute() && is_short && file.is_file() && access(file, Access::EXEC_OK).is_ok()
 }
 
-fn add(mount: &OwnedFd, machine: &Machine, program: &Path, keep_name: bool) -> io::Result<()> {
-    let name = format!("lapstrake-{}", machine.qemu);
-    match write(mount, &name, b"-1") {
-        Err(error) if errno(&error) == Some(libc::ENOENT) => {}
-        removed => removed?,
-    }
-    let flags: &[u8] = if keep_name { b"FCP" } else { b"FC" };
-    write(
-        mount,
-        "register",
-        &line(&name, machine.telling(), program, flags),
-    )
+fn file_name(machine: &Machine) -> String {
+    format!("lapstrake-{}", machine.qemu)
+}
+
+fn add(mount: &OwnedFd, machine: &Machine, program: &Path, flags: &[u8]) -> io::Result<()> {
+    let line = line(&file_name(machine), machine.telling(), program, flags);
+    write(mount, "register", &line)
 }
 
 fn write(mount: &OwnedFd, name: &str, text: &[u8]) -> io::Result<()> {
@@ -182,7 +204,7 @@ mod tests {
             ("arm64", "no qemu-aarch64-static is in PATH"),
             ("sparc64", "no emulator"),
         ] {
-            let error = register(&[(name, "")], path, true).unwrap_err().to_string();
+            let error = register(&[(name, "")], path).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }
         // Tests are in no namespace of ours: what is registered would be the machine's.
@@ -190,7 +212,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let executable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(empty.path().join("qemu-aarch64"), executable).unwrap();
-        let error = register(&[("arm64", "")], path, true).unwrap_err();
+        let error = register(&[("arm64", "")], path).unwrap_err();
         assert!(matches!(error, RegisterError::NoNamespace), "{error}");
     }
 }

@@ -17,5 +17,5 @@
 mod handlers;
 mod machine;
 
-pub use handlers::{RegisterError, register};
+pub use handlers::{RegisterError, register, register_without_name};
 pub use machine::{GIVEN_MORE, trial};
