@@ -203,11 +203,10 @@ fn why(verdict: &Verdict, platform: &Platform) -> Option<String> {
         Verdict::Works => return None,
         Verdict::NoHandler => format!("this machine, {host}, does not execute its programs"),
         Verdict::Unreachable => format!(
-            "this machine has a handler for {arch}, but steps cannot reach the program that it names (flag F)"
+            "steps cannot reach the program that this machine's handler for {arch} names (flag F)"
         ),
         Verdict::GivenMore => format!(
-            "this machine has a handler for {arch}, but it does not hand programs their arguments as they are \
-             (flag P)"
+            "this machine's handler for {arch} gives programs other arguments than theirs (flag P)"
         ),
         Verdict::Failed(why) => why.clone(),
     })
@@ -242,5 +241,70 @@ fn refuse(platform: &Platform, why: &str, own: Option<&RegisterError>) -> Unsupp
     Unsupported {
         what: format!("RUN for {platform}"),
         hint: Some(format!("{why}{own}; {cure} (docs/platforms.md)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_and_what_can_be_done() {
+        let platform: Platform = "linux/s390x".parse().unwrap();
+        let none = || RegisterError::NoProgram("qemu-s390x-static".into());
+        let old = || RegisterError::Mount(io::Error::from_raw_os_error(libc::EPERM));
+        for (verdict, own, said) in [
+            (
+                Verdict::NoHandler,
+                Some(none()),
+                &[
+                    "RUN for linux/s390x",
+                    "does not execute its programs",
+                    "no qemu-s390x-static",
+                    "install qemu-user-static",
+                ][..],
+            ),
+            (
+                Verdict::NoHandler,
+                Some(RegisterError::NoNamespace),
+                &["sandbox chroot", "root register QEMU", "node"],
+            ),
+            (Verdict::NoHandler, Some(old()), &["Linux 6.7", "node"]),
+            (Verdict::Unreachable, Some(none()), &["flag F"]),
+            (Verdict::GivenMore, Some(old()), &["flag P"]),
+            (Verdict::Failed("it sank".into()), None, &["it sank"]),
+        ] {
+            let why = why(&verdict, &platform).unwrap();
+            let text = refuse(&platform, &why, own.as_ref()).to_string();
+            for said in said.iter().chain(&["$BUILDPLATFORM", "docs/platforms.md"]) {
+                assert!(text.contains(said), "{said:?} is missing in {text}");
+            }
+            // No longer than what a terminal is shown in full.
+            assert!(text.len() < 400, "{}: {text}", text.len());
+        }
+        assert_eq!(why(&Verdict::Works, &platform), None);
+    }
+
+    #[test]
+    fn kin_needs_no_handler() {
+        let host = Platform::host();
+        let narrow = match host.arch.as_str() {
+            "amd64" => "linux/386",
+            "arm64" => "linux/arm/v7",
+            _ => return eprintln!("skipped: nothing is known of {host}"),
+        };
+        for (text, expected) in [
+            (narrow, true),
+            ("linux/s390x", false),
+            ("linux/riscv64", false),
+        ] {
+            assert_eq!(is_kin(&text.parse().unwrap()), expected, "{text}");
+        }
+        assert!(is_kin(&Platform {
+            variant: "v3".into(),
+            ..host
+        }));
     }
 }

@@ -220,4 +220,38 @@ mod tests {
             assert!(check_user(user, Limits::default()).is_ok(), "{user:?}");
         }
     }
+
+    #[test]
+    fn the_first_run_of_a_stage_is_looked_at() {
+        let options = plan::PlanOptions {
+            target: Some("b".into()),
+            ..plan::PlanOptions::default()
+        };
+        let asks = |text: &str, refused: &str| -> Result<Vec<String>, String> {
+            let dockerfile = crate::dockerfile::parse(text).unwrap();
+            let plan = Plan::new(&dockerfile, &options).unwrap();
+            let asked = std::cell::RefCell::new(Vec::new());
+            let executes = |platform: &Platform| {
+                asked.borrow_mut().push(platform.to_string());
+                match platform.to_string() == refused {
+                    true => Err(anyhow::anyhow!("refused")),
+                    false => Ok(()),
+                }
+            };
+            for stage in plan.stages() {
+                check_programs(stage, &stage.platform, &stage.instructions, &executes).map_err(
+                    |error| format!("{}:{error}", text[..error.span.start].lines().count() + 1),
+                )?;
+            }
+            Ok(asked.into_inner())
+        };
+        let text = "FROM --platform=linux/s390x x AS a\nENV A=b\nRUN one\nRUN two\n\
+            FROM scratch AS unneeded\nRUN three\n\
+            FROM --platform=linux/arm64 scratch AS b\nCOPY --from=a / /\n";
+        assert_eq!(asks(text, ""), Ok(vec!["linux/s390x".into()]));
+        assert_eq!(asks(text, "linux/s390x"), Err("3:[a] RUN one".into()));
+        // Who executes nothing asks for nothing.
+        let text = "FROM --platform=linux/s390x scratch AS b\nCOPY x /\nONBUILD RUN one\n";
+        assert_eq!(asks(text, "linux/s390x"), Ok(Vec::new()));
+    }
 }

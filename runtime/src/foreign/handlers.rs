@@ -48,7 +48,7 @@ pub enum RegisterError {
     #[error("steps have no user namespace of their own here (sandbox chroot)")]
     NoNamespace,
     /// The user namespace cannot have handlers of its own.
-    #[error("the kernel lets no user namespace have handlers of its own, as Linux 6.7 does: {0}")]
+    #[error("the kernel lets no user namespace have its own (Linux 6.7 does): {0}")]
     Mount(io::Error),
     /// The kernel does not take the handler.
     #[error("the kernel does not take {} as a handler: {error}", interpreter.display())]
