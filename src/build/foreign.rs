@@ -17,17 +17,38 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use runtime::foreign::{self, GIVEN_MORE, RegisterError};
-use runtime::{Diff, Error, Exit, RunSpec};
+use runtime::{Diff, Error, Exit, Roots, RunSpec};
 
-use super::{Environment, Unsupported};
+use super::{Cancel, Environment, Unsupported};
 use crate::image::Platform;
+use crate::store::Store;
 
 /// The file in its root file system.
 const PROGRAM: &str = "trial";
 
+/// Where programs are tried.
+pub struct Place<'a> {
+    /// Where files are made.
+    pub store: &'a Store,
+    /// How root file systems are put together.
+    pub roots: &'a Roots,
+    /// Ends a program that does not end.
+    pub cancel: &'a Cancel,
+}
+
+impl<'a> From<&'a Environment<'_>> for Place<'a> {
+    fn from(env: &'a Environment<'_>) -> Self {
+        Self {
+            store: env.store,
+            roots: env.roots,
+            cancel: env.cancel,
+        }
+    }
+}
+
 /// What is known so far.
 #[derive(Debug, Default)]
-pub(super) struct Foreign {
+pub struct Foreign {
     found: Mutex<Vec<Found>>,
 }
 
@@ -56,11 +77,12 @@ enum Verdict {
 }
 
 impl Foreign {
-    /// Whether a RUN of a stage for `platform` can be executed; if not, why and what can be done.
+    /// Whether a RUN of a stage for `platform` can be executed; if not, [`Unsupported`] says why and what can
+    /// be done.
     ///
     /// # Errors
     /// Also when no sandbox could be made to find it out.
-    pub(super) fn check(&self, env: &Environment<'_>, platform: &Platform) -> Result<()> {
+    pub fn check(&self, place: &Place<'_>, platform: &Platform) -> Result<()> {
         let host = Platform::host();
         if host.accepts(platform) {
             return Ok(());
@@ -72,7 +94,7 @@ impl Foreign {
         let at = match all.iter().position(|found| found.platform == *platform) {
             Some(at) => at,
             None => {
-                let found = find_out(env, &all, platform)?;
+                let found = find_out(place, &all, platform)?;
                 all.push(found);
                 all.len() - 1
             }
@@ -86,10 +108,10 @@ impl Foreign {
 }
 
 /// Tries a program of the platform, and if need be once more with a handler of our own.
-fn find_out(env: &Environment<'_>, known: &[Found], platform: &Platform) -> Result<Found> {
+fn find_out(place: &Place<'_>, known: &[Found], platform: &Platform) -> Result<Found> {
     let mut found = Found {
         platform: platform.clone(),
-        verdict: attempt(env, platform)?,
+        verdict: attempt(place, platform)?,
         own: None,
     };
     if let Verdict::Works | Verdict::Failed(_) = found.verdict {
@@ -102,7 +124,7 @@ fn find_out(env: &Environment<'_>, known: &[Found], platform: &Platform) -> Resu
         .map(|k| &k.platform)
         .collect();
     all.push(platform);
-    match have_handlers(env, &all) {
+    match have_handlers(place, &all) {
         Ok(verdict) => found.verdict = verdict?,
         Err(why) => found.own = Some(why),
     }
@@ -111,7 +133,7 @@ fn find_out(env: &Environment<'_>, known: &[Found], platform: &Platform) -> Resu
 
 /// Registers handlers for all of them; the verdict on the first that does not work then.
 fn have_handlers(
-    env: &Environment<'_>,
+    place: &Place<'_>,
     all: &[&Platform],
 ) -> std::result::Result<Result<Verdict>, RegisterError> {
     let names: Vec<(&str, &str)> = all
@@ -121,11 +143,11 @@ fn have_handlers(
     let path = std::env::var_os("PATH");
     foreign::register(&names, path.as_deref())?;
     for (platform, name) in all.iter().zip(names) {
-        let mut verdict = attempt(env, platform);
+        let mut verdict = attempt(place, platform);
         // An old QEMU does not know how it is told a program's name.
         if let Ok(Verdict::GivenMore) = verdict {
             foreign::register_without_name(name, path.as_deref())?;
-            verdict = attempt(env, platform);
+            verdict = attempt(place, platform);
         }
         match verdict {
             Ok(Verdict::Works) => {}
@@ -147,17 +169,17 @@ fn is_kin(platform: &Platform) -> bool {
 }
 
 /// Has a step execute a program of the platform.
-fn attempt(env: &Environment<'_>, platform: &Platform) -> Result<Verdict> {
+fn attempt(place: &Place<'_>, platform: &Platform) -> Result<Verdict> {
     let Some(program) = foreign::trial(&platform.arch, &platform.variant) else {
         let why = "lapstrake has no program by which to find out whether it could be".to_owned();
         return Ok(Verdict::Failed(why));
     };
-    let staging = env.store.staging()?;
-    let made = try_program(env, staging.path(), &program);
+    let staging = place.store.staging()?;
+    let made = try_program(place, staging.path(), &program);
     made.with_context(|| format!("cannot find out whether programs for {platform} can be executed"))
 }
 
-fn try_program(env: &Environment<'_>, dir: &Path, program: &[u8]) -> Result<Verdict> {
+fn try_program(place: &Place<'_>, dir: &Path, program: &[u8]) -> Result<Verdict> {
     let (layer, work) = (dir.join("layer"), dir.join("work"));
     fs::create_dir(&layer)?;
     fs::create_dir(&work)?;
@@ -165,7 +187,7 @@ fn try_program(env: &Environment<'_>, dir: &Path, program: &[u8]) -> Result<Verd
     fs::write(&file, program)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
     let spec = RunSpec::new([format!("/{PROGRAM}")]);
-    let workspace = env.roots.for_run(&[Diff::from(layer)], &work, &spec)?;
+    let workspace = place.roots.for_run(&[Diff::from(layer)], &work, &spec)?;
     let null = || fs::OpenOptions::new().write(true).open("/dev/null");
     let (stdout, stderr) = (OwnedFd::from(null()?), OwnedFd::from(null()?));
     let child = match runtime::spawn(&workspace, spec, stdout, stderr) {
@@ -179,9 +201,9 @@ fn try_program(env: &Environment<'_>, dir: &Path, program: &[u8]) -> Result<Verd
         started => started?,
     };
     let handle = child.kill_handle();
-    let _guard = env.cancel.on_cancel(move || handle.kill());
+    let _guard = place.cancel.on_cancel(move || handle.kill());
     let exit = child.wait()?;
-    env.cancel.check()?;
+    place.cancel.check()?;
     Ok(match exit {
         Exit::Code(0) => Verdict::Works,
         Exit::Code(GIVEN_MORE) => Verdict::GivenMore,

@@ -60,6 +60,7 @@ pub use elsewhere::Lost;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use explain::StepLog;
 pub use fetched::Fetching;
+pub use foreign::{Foreign, Place};
 pub use image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Origin};
 pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;

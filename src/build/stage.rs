@@ -75,7 +75,7 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
     let total = own + count_layers(&triggers);
     let steps = triggers.iter().chain(&stage.instructions);
     // Triggers, and a base that is for another platform, are seen here for the first time.
-    let executes = |platform: &Platform| shared.foreign.check(shared.env, platform);
+    let executes = |platform: &Platform| shared.foreign.check(&shared.env.into(), platform);
     supported::check_programs(stage, running.platform(), steps.clone(), &executes)?;
     let texts = steps.clone().filter(|step| makes_layer(step)).map(known_as);
     running.log_begin(&stage.base, &summary(&stage.from), texts.collect());

@@ -39,7 +39,7 @@ pub(super) fn check(
     stages
         .iter()
         .try_for_each(|stage| check_stage(stage, &env.settings))?;
-    let executes = |platform: &Platform| foreign.check(env, platform);
+    let executes = |platform: &Platform| foreign.check(&env.into(), platform);
     stages.iter().try_for_each(|stage| {
         check_programs(stage, &stage.platform, &stage.instructions, &executes)
     })

@@ -182,6 +182,8 @@ fn refused(c: &Context) -> Outcome {
         assert!(told.err.contains("$BUILDPLATFORM"), "{}", told.err);
         assert!(!told.err.contains("] RUN touch"), "{}", told.err);
     }
+    let ran = c.run(&["run", "theirs", "/bin/true"]);
+    ran.fails(127, &["theirs is for linux/sparc64", "/bin/true"]);
     // Nobody needs that stage.
     c.build(text, &[]).ok();
     // What a base brings is told at the place that brings it.
@@ -299,6 +301,8 @@ fn works(c: &Context) -> Outcome {
     let told = c.build(text, &["--platform", "linux/arm64", "-t", "out"]);
     assert_eq!(told.ok().said(), ["aarch64 own", "7:8", "called by name"]);
     assert_eq!(platform(c, "out"), "linux/arm64");
+    let ran = c.run(&["run", "out", "uname", "-m"]).ok();
+    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("aarch64\n", ""));
     let again = c.build(text, &["--platform", "linux/arm64"]).ok();
     assert_eq!(again.executed(), Vec::<String>::new(), "{}", again.err);
     Outcome::Passed
