@@ -70,7 +70,10 @@ pub fn pull(
     };
     let (image, is_new) = match pulling.known()? {
         Some(image) => (image, false),
-        None => (pulling.ask()?, true),
+        None => (
+            pulling.ask().map_err(|error| pulling.only_for(error))?,
+            true,
+        ),
     };
     match (options.layers, is_new) {
         (PullLayers::All, _) => pulling.bring_layers(&image)?,
@@ -114,6 +117,20 @@ impl Pulling<'_> {
                 }
                 Ok(known)
             }
+        }
+    }
+
+    /// Tells of the image that the name has in the store, if that is for another platform.
+    fn only_for(&self, error: TransferError) -> TransferError {
+        let wanted = &self.options.platform;
+        match self.store.image(self.name).map(|i| i.map(|i| i.platform())) {
+            Ok(Some(found)) if !wanted.accepts(&found) => TransferError::OnlyFor {
+                image: self.name.familiar(),
+                found: found.to_string(),
+                wanted: wanted.to_string(),
+                source: Box::new(error),
+            },
+            _ => error,
         }
     }
 

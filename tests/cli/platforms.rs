@@ -158,6 +158,11 @@ fn adopted(c: &Context) -> Outcome {
     let text = format!("FROM {name}\nENV A=b\nRUN true\n");
     c.build(&text, &[])
         .fails(3, &["RUN for linux/sparc64", "Dockerfile:3"]);
+    // Of what is only here it is said what it is for.
+    let lonely = registry.name("team/lonely:1");
+    c.run(&["tag", "theirs", &lonely]).ok();
+    c.build(&format!("FROM {lonely}\n"), &[])
+        .fails(5, &["linux/sparc64 only", own()]);
     // Asked for by name, it has to be what was asked for.
     c.run(&["rmi", &name]).ok();
     c.build(&format!("FROM {name}\n"), &["--platform", own()])
