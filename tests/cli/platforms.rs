@@ -257,10 +257,17 @@ fn executed(c: &Context) -> Outcome {
         let platform = format!("linux/{arch}");
         let text = format!("FROM scratch\nCOPY trial-{arch} /t\nRUN [\"/t\"]\n");
         let told = c.build(&text, &["--platform", &platform]);
+        let doctor = c.run(&["doctor", "--platform", &platform]);
         match expected {
-            Ok(()) => told.ok(),
+            Ok(()) => {
+                let works = format!("\nRUN for {platform} works\n");
+                assert!(doctor.ok().out.ends_with(&works), "{platform}");
+                told.ok()
+            }
             Err(why) => {
                 skipped.push(format!("{arch}: {why}"));
+                assert_eq!(doctor.code, 6, "{}", doctor.out);
+                assert!(doctor.out.contains(&format!("RUN for {platform} is not")));
                 told.fails(3, &["Dockerfile:3", &format!("RUN for {platform}")])
             }
         };
