@@ -19,7 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::mount::MountAttrFlags;
 
-use super::machine::{Machine, TELLING, find};
+use super::elf::TELLING;
+use super::machine::{Machine, find};
 use crate::enter;
 use crate::mount::Filesystem;
 

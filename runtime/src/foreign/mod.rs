@@ -11,9 +11,11 @@
 //!
 //! Architectures have the names that Go has for them, as in `GOARCH`.
 //!
-//! * `machine`: the table of architectures, and the programs
+//! * `machine`: the table of architectures, and what programs do
+//! * `elf`: the files of programs
 //! * `handlers`: binfmt_misc in the user namespace
 
+mod elf;
 mod handlers;
 mod machine;
 
