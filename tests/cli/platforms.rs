@@ -274,6 +274,7 @@ fn executed(c: &Context) -> Outcome {
         if skipped.last().is_some_and(|text| text.starts_with(arch)) {
             continue;
         }
+        assert_eq!(c.leftovers(), Vec::<std::path::PathBuf>::new());
         // It is the program that is executed: it counts its arguments.
         let text = text.replace("\"/t\"", "\"/t\",\"a\",\"b\"");
         c.build(&text, &["--platform", &platform])
