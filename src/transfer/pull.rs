@@ -102,11 +102,13 @@ impl Pulling<'_> {
         if policy == PullPolicy::Always && self.name.digest().is_none() {
             return Ok(None);
         }
-        let image = match self.store.image(self.name) {
-            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => None,
-            result => result?,
-        };
-        match image.filter(|image| platform.accepts(&image.platform())) {
+        let mut image = readable(self.store.image(self.name))?;
+        let fits = |image: &StoredImage| platform.accepts(&image.platform());
+        if image.as_ref().is_some_and(|image| !fits(image)) {
+            // The name was given to another platform's since.
+            image = readable(self.store.pulled(self.name, platform))?;
+        }
+        match image.filter(fits) {
             None if policy == PullPolicy::Never => Err(TransferError::NotHere {
                 image: self.name.familiar(),
                 platform: platform.to_string(),
@@ -179,6 +181,8 @@ impl Pulling<'_> {
     /// since: what was asked for is `image` all the same.
     fn tag(&self, image: StoredImage) -> Result<StoredImage, TransferError> {
         self.store.tag(self.name, &image.target)?;
+        let platform = &self.options.platform;
+        self.store.note_pulled(self.name, platform, &image.target)?;
         let now = self.store.image(self.name)?;
         Ok(now
             .filter(|now| now.manifest_digest == image.manifest_digest)
@@ -222,6 +226,16 @@ impl Pulling<'_> {
             image: self.name.familiar(),
             reason,
         }
+    }
+}
+
+/// An image that is damaged is as good as none: it is fetched again.
+fn readable(
+    image: Result<Option<StoredImage>, StoreError>,
+) -> Result<Option<StoredImage>, StoreError> {
+    match image {
+        Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => Ok(None),
+        other => other,
     }
 }
 

@@ -124,7 +124,8 @@ fn chosen(c: &Context) -> Outcome {
         "FROM --platform=$BUILDPLATFORM {all} AS build\nRUN echo made >/made\n\
          FROM {all}\nCOPY --from=build /made /\nCOPY --from={all} /etc/platform /copied\n"
     );
-    for _ in 0..3 {
+    let mut since = 0;
+    for round in 0..3 {
         let foreign = ["--platform", "linux/s390x"];
         let file = ["-o", "type=tar,dest=out.tar"];
         c.build(&text, &[&foreign[..], &["-t", "out"]].concat())
@@ -136,7 +137,13 @@ fn chosen(c: &Context) -> Outcome {
         assert_eq!(tree["made"].text(), "made\n");
         assert!(!tree.contains_key("bin/busybox"));
         assert_eq!(platform(c, "out"), "linux/s390x");
+        // From then on both are known, whichever the name stands for.
+        let asked = registry.asked(&mut since);
+        assert_eq!(asked.is_empty(), round > 0, "{asked:?}");
     }
+    c.run(&["rmi", &all]).ok();
+    c.build(&text, &["--platform", "linux/s390x"]).ok();
+    assert!(!registry.asked(&mut since).is_empty());
     let only = format!("FROM {all}\n");
     c.build(&only, &["--platform", "linux/riscv64"])
         .fails(5, &["linux/riscv64", "linux/s390x"]);
