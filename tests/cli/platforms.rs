@@ -261,7 +261,8 @@ fn executed(c: &Context) -> Outcome {
         ("s390x", "s390x"),
     ] {
         let expected = expected(c, arch, qemu);
-        let platform = format!("linux/{arch}");
+        let variant = if arch == "arm" { "/v7" } else { "" };
+        let platform = format!("linux/{arch}{variant}");
         let text = format!("FROM scratch\nCOPY trial-{arch} /t\nRUN [\"/t\"]\n");
         let told = c.build(&text, &["--platform", &platform]);
         let doctor = c.run(&["doctor", "--platform", &platform]);
