@@ -60,7 +60,7 @@ test-bases: setup
 test-cargo: setup
 	@integration/setup/packages test
 	@integration/setup/users
-	$(CARGO) test --workspace --locked
+	LAPSTRAKE_TEST_ARM64_BUSYBOX=$$(integration/setup/foreign arm64) $(CARGO) test --workspace --locked
 
 fuzz: setup
 	@integration/setup/packages fuzz

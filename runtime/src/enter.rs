@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -58,6 +59,14 @@ impl Mode {
             Self::Chroot => "chroot",
         }
     }
+}
+
+/// Whether this process is in a user namespace that it has made, with its mounts.
+static OWN_NAMESPACE: AtomicBool = AtomicBool::new(false);
+
+/// Whether what is set up in our user namespace stays in it, and is nobody else's.
+pub(crate) fn has_own_namespace() -> bool {
+    OWN_NAMESPACE.load(Ordering::Relaxed)
 }
 
 /// What [`enter`] achieved.
@@ -293,6 +302,7 @@ fn step_in(holder: Holder, how: &str, weaker: Option<String>) -> Result<Entered,
     let private = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
     nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>)
         .map_err(mounts_error("make the mounts private"))?;
+    OWN_NAMESPACE.store(true, Ordering::Relaxed);
     adopt_and_hide()?;
     let ids = IdMap::current().map_err(io_error("read /proc/self/uid_map"))?;
     let mut entered = describe(ids, how, weaker);

@@ -23,6 +23,7 @@ mod enter;
 mod error;
 mod fence;
 mod filter;
+pub mod foreign;
 mod holder;
 mod hosts;
 mod idmap;

@@ -51,7 +51,7 @@ pub(super) fn keep(
     Ok(BuiltImage {
         config,
         layers,
-        platform: settings.platform.clone(),
+        platform: stage.platform().clone(),
         annotations: BTreeMap::new(),
         descriptor_annotations: BTreeMap::new(),
         epoch: settings.epoch,

@@ -19,6 +19,7 @@
 //! * `content`: digests of what is taken from layers, computed once
 //! * `failed`: what is kept of a RUN that failed
 //! * `fetched`: sources of an ADD that come from the network
+//! * `foreign`: which platforms' programs steps can execute
 //! * `supported`: what is refused before anything begins
 //! * `bases`, `contexts`: images and named contexts, each fetched or opened once
 //! * `image`: the result, as the exporters take it
@@ -37,6 +38,7 @@ mod error;
 mod explain;
 mod failed;
 mod fetched;
+mod foreign;
 mod image;
 mod inflight;
 mod jobs;
@@ -58,6 +60,7 @@ pub use elsewhere::Lost;
 pub use error::{Ended, NoDirectory, RunFailed, StepFailed, Unsupported};
 pub use explain::StepLog;
 pub use fetched::Fetching;
+pub use foreign::{Foreign, Place};
 pub use image::{BuiltAnswer, BuiltImage, BuiltLayer, BuiltStage, BuiltStep, Origin};
 pub use jobs::{Jobs, Permit};
 pub use lazy::LazyLayer;

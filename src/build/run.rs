@@ -28,7 +28,7 @@ fn key(stage: &Stage<'_>, step: &RunStep, mounts: Option<&Mounts<'_>>) -> StepKe
     let settings = stage.settings();
     let mut key = KeyBuilder::new("run");
     key.field("base", stage.chain());
-    key.field("platform", settings.platform.to_string());
+    key.field("platform", stage.platform().to_string());
     key.list("argument", &step.argv);
     key.variables("env", &step.env, is_secret_name);
     key.field("workdir", &step.cwd);

@@ -11,6 +11,7 @@ use super::ahead::Executing;
 use super::bases::Bases;
 use super::cancel::{Cancelled, Why};
 use super::elsewhere::Lost;
+use super::foreign::Foreign;
 use super::image::{BuiltAnswer, BuiltImage, BuiltStage, finish_history};
 use super::inflight::InFlight;
 use super::jobs::Jobs;
@@ -20,6 +21,7 @@ use super::{StepFailed, supported};
 use crate::cache::FileDigests;
 use crate::image::Digest;
 use crate::plan::{Base, Plan};
+use crate::store::platform_of;
 
 /// Where an index tells when an image was made; only a build with a fixed time does (S11).
 const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
@@ -29,6 +31,8 @@ pub(super) struct Shared<'a> {
     pub(super) env: &'a Environment<'a>,
     pub(super) plan: &'a Plan,
     pub(super) bases: Bases,
+    /// Whose programs can be executed.
+    pub(super) foreign: Foreign,
     /// What is known of the files of contexts.
     pub(super) files: FileDigests,
     /// The mount points that stages lack.
@@ -82,7 +86,8 @@ impl Shared<'_> {
 /// # Errors
 /// The first failure of any stage, [`Cancelled`] when the build was ended from outside.
 pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
-    supported::check(plan, &env.settings)?;
+    let foreign = Foreign::default();
+    supported::check(plan, env, &foreign)?;
     let root = rustix::fs::fstat(env.context.root()).context("cannot examine the build context")?;
     let context = (root.st_dev, root.st_ino);
     let slots = plan
@@ -96,6 +101,7 @@ pub fn build(env: &Environment<'_>, plan: &Plan) -> Result<BuiltImage> {
         env,
         plan,
         bases: Bases::default(),
+        foreign,
         files: FileDigests::from_bytes(&env.store.file_digests(context)?),
         points: MountPoints::new(aside.path().join("points")),
         steps: InFlight::default(),
@@ -316,10 +322,11 @@ fn result(shared: &Shared<'_>) -> Result<BuiltImage> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     );
+    let platform = platform_of(&config);
     Ok(BuiltImage {
         config,
         layers: target.layers.clone(),
-        platform: env.settings.platform.clone(),
+        platform,
         annotations: env.settings.annotations.clone(),
         descriptor_annotations,
         epoch: env.settings.epoch,

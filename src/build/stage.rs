@@ -15,12 +15,12 @@ use super::slot::Abandoned;
 use super::{Settings, StepFailed, add, copy, explain, run, supported, workdir};
 use crate::cache::StepKey;
 use crate::dockerfile::{Instruction, InstructionKind};
-use crate::image::{Digest, ImageConfig};
+use crate::image::{Digest, ImageConfig, Platform};
 use crate::layer::LayerStack;
 use crate::plan::{self, Base, StageState, StepKind};
 use crate::progress::{Outcome, Step};
 use crate::rootfs::RootDir;
-use crate::store::{Staging, Store};
+use crate::store::{Staging, Store, platform_of};
 
 /// The note of a layer that tells when it was made, RFC 3339.
 pub(super) const CREATED: &str = "created";
@@ -31,6 +31,9 @@ pub(super) type Finished = Arc<StageResult>;
 /// What a stage leaves behind.
 pub(super) struct StageResult {
     pub(super) state: StageState,
+    /// Whose programs it has: that of its `FROM`, or of its base image where that was taken although it is
+    /// for another one.
+    pub(super) platform: Platform,
     pub(super) layers: Vec<BuiltLayer>,
     pub(super) steps: Vec<BuiltStep>,
     /// Whether a step was executed by this build.
@@ -71,6 +74,9 @@ pub(super) fn run(shared: &Shared<'_>, stage: &plan::Stage) -> Result<Finished> 
         .context("in an ONBUILD trigger of the base image")?;
     let total = own + count_layers(&triggers);
     let steps = triggers.iter().chain(&stage.instructions);
+    // Triggers, and a base that is for another platform, are seen here for the first time.
+    let executes = |platform: &Platform| shared.foreign.check(&shared.env.into(), platform);
+    supported::check_programs(stage, running.platform(), steps.clone(), &executes)?;
     let texts = steps.clone().filter(|step| makes_layer(step)).map(known_as);
     running.log_begin(&stage.base, &summary(&stage.from), texts.collect());
     let mut number = begins;
@@ -139,6 +145,7 @@ impl<'a> Stage<'a> {
                 let parent = shared.stage(*index)?;
                 StageResult {
                     state: StageState::from_stage(shared.plan, stage, &parent.state),
+                    platform: parent.platform.clone(),
                     layers: parent.layers.clone(),
                     steps: parent.steps.clone(),
                     executed: parent.executed,
@@ -153,6 +160,7 @@ impl<'a> Stage<'a> {
                 let base = shared.bases.get(shared.env, reference, platform, name)?;
                 StageResult {
                     state: StageState::from_image(shared.plan, stage, Some(&base.config)),
+                    platform: of_base(stage, &base.config),
                     layers: base.layers.clone(),
                     steps: Vec::new(),
                     executed: false,
@@ -198,6 +206,7 @@ impl StageResult {
     fn scratch(shared: &Shared<'_>, stage: &plan::Stage) -> Self {
         Self {
             state: StageState::from_image(shared.plan, stage, None),
+            platform: stage.platform.clone(),
             layers: Vec::new(),
             steps: Vec::new(),
             executed: false,
@@ -213,6 +222,11 @@ impl<'a> Stage<'a> {
 
     pub(super) fn settings(&self) -> &'a Settings {
         &self.shared.env.settings
+    }
+
+    /// Whose programs it has.
+    pub(super) fn platform(&self) -> &Platform {
+        &self.result.platform
     }
 
     /// Its number and what progress calls it.
@@ -404,6 +418,17 @@ impl<'a> Stage<'a> {
         let roots = self.shared.env.roots;
         let view = roots.view(&self.stack()?.lowers(), staging.path())?;
         read(&RootDir::from_fd(view.root().try_clone_to_owned()?))
+    }
+}
+
+/// The platform of a stage on a base image: what the `FROM` says, unless the base is for another system or
+/// architecture. A base for an older variant runs on the one asked for.
+fn of_base(stage: &plan::Stage, config: &ImageConfig) -> Platform {
+    let (asked, found) = (&stage.platform, platform_of(config));
+    let is_other = (&asked.os, &asked.arch) != (&found.os, &found.arch);
+    match is_other && !found.arch.is_empty() {
+        true => found,
+        false => asked.clone(),
     }
 }
 

@@ -3,8 +3,9 @@
 
 use runtime::Mode;
 
+use super::foreign::Foreign;
 use super::stage::{label, summary};
-use super::{Settings, StepFailed, Unsupported};
+use super::{Environment, Settings, StepFailed, Unsupported};
 use crate::dockerfile::{Instruction, InstructionKind, MountFlag, NetworkMode, Run, SecurityMode};
 use crate::image::Platform;
 use crate::plan::{self, Plan, Stage};
@@ -28,10 +29,41 @@ impl Limits {
     }
 }
 
-/// Looks through every stage that will be built.
-pub(super) fn check(plan: &Plan, settings: &Settings) -> Result<(), StepFailed> {
-    let mut stages = plan.stages().iter();
-    stages.try_for_each(|stage| check_stage(stage, settings))
+/// Looks through every stage that will be built, and then whether the programs of each can be executed.
+pub(super) fn check(
+    plan: &Plan,
+    env: &Environment<'_>,
+    foreign: &Foreign,
+) -> Result<(), StepFailed> {
+    let stages = plan.stages();
+    stages
+        .iter()
+        .try_for_each(|stage| check_stage(stage, &env.settings))?;
+    let executes = |platform: &Platform| foreign.check(&env.into(), platform);
+    stages.iter().try_for_each(|stage| {
+        check_programs(stage, &stage.platform, &stage.instructions, &executes)
+    })
+}
+
+/// Looks at the first RUN among the instructions of a stage, if any, which is for `platform`.
+pub(super) fn check_programs<'i>(
+    stage: &Stage,
+    platform: &Platform,
+    instructions: impl IntoIterator<Item = &'i Instruction>,
+    executes: &dyn Fn(&Platform) -> anyhow::Result<()>,
+) -> Result<(), StepFailed> {
+    let is_run = |step: &&Instruction| matches!(step.kind, InstructionKind::Run(_));
+    let Some(run) = instructions.into_iter().find(is_run) else {
+        return Ok(());
+    };
+    executes(platform).map_err(|source| StepFailed {
+        name: format!("[{}] {}", label(stage), summary(run)),
+        span: match run.trigger {
+            None => run.span,
+            Some(_) => stage.from.span,
+        },
+        source,
+    })
 }
 
 /// Looks through one stage.
@@ -83,14 +115,14 @@ pub(super) fn check_instruction(
     Ok(())
 }
 
+/// Layers of Windows are made otherwise; any other system's are as good as those of Linux.
 fn check_platform(stage: &Stage) -> Result<(), Unsupported> {
-    let host = Platform::host();
-    if host.accepts(&stage.platform) {
+    if stage.platform.os != "windows" {
         return Ok(());
     }
     refuse(
         &format!("a stage for {}", stage.platform),
-        &format!("only this machine's own platform can be built for, {host}"),
+        "layers of Windows have a form of their own",
     )
 }
 
@@ -187,5 +219,39 @@ mod tests {
             assert_eq!(check_user(user, alone).is_err(), is_refused, "{user:?}");
             assert!(check_user(user, Limits::default()).is_ok(), "{user:?}");
         }
+    }
+
+    #[test]
+    fn the_first_run_of_a_stage_is_looked_at() {
+        let options = plan::PlanOptions {
+            target: Some("b".into()),
+            ..plan::PlanOptions::default()
+        };
+        let asks = |text: &str, refused: &str| -> Result<Vec<String>, String> {
+            let dockerfile = crate::dockerfile::parse(text).unwrap();
+            let plan = Plan::new(&dockerfile, &options).unwrap();
+            let asked = std::cell::RefCell::new(Vec::new());
+            let executes = |platform: &Platform| {
+                asked.borrow_mut().push(platform.to_string());
+                match platform.to_string() == refused {
+                    true => Err(anyhow::anyhow!("refused")),
+                    false => Ok(()),
+                }
+            };
+            for stage in plan.stages() {
+                check_programs(stage, &stage.platform, &stage.instructions, &executes).map_err(
+                    |error| format!("{}:{error}", text[..error.span.start].lines().count() + 1),
+                )?;
+            }
+            Ok(asked.into_inner())
+        };
+        let text = "FROM --platform=linux/s390x x AS a\nENV A=b\nRUN one\nRUN two\n\
+            FROM scratch AS unneeded\nRUN three\n\
+            FROM --platform=linux/arm64 scratch AS b\nCOPY --from=a / /\n";
+        assert_eq!(asks(text, ""), Ok(vec!["linux/s390x".into()]));
+        assert_eq!(asks(text, "linux/s390x"), Err("3:[a] RUN one".into()));
+        // Who executes nothing asks for nothing.
+        let text = "FROM --platform=linux/s390x scratch AS b\nCOPY x /\nONBUILD RUN one\n";
+        assert_eq!(asks(text, "linux/s390x"), Ok(Vec::new()));
     }
 }

@@ -364,12 +364,6 @@ fn settings(
     outputs: &[OutputSpec],
 ) -> Result<Settings, UsageError> {
     let platform = args.platform.clone().unwrap_or_else(Platform::host);
-    if !Platform::host().accepts(&platform) {
-        return Err(UsageError(format!(
-            "--platform {platform} is not supported: only this machine's own, {}",
-            Platform::host()
-        )));
-    }
     let annotations = annotation::collect(&args.annotations, &platform, outputs)?;
     Ok(Settings {
         platform,

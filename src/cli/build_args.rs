@@ -9,6 +9,7 @@ use super::cache_spec::{CacheFrom, CacheTo};
 use super::call::Call;
 use super::named::NamedSpec;
 use super::output_spec::OutputSpec;
+use super::values;
 use crate::image::{Platform, Reference};
 
 /// Build an image from a Dockerfile.
@@ -47,8 +48,8 @@ pub struct BuildArgs {
     #[arg(long = "annotation", value_name = "[TYPE:]NAME=VALUE")]
     pub annotations: Vec<AnnotationSpec>,
 
-    /// Platform to build for [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
+    /// Platform to build for [default: this machine's]; RUN for another one needs QEMU
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
     pub platform: Option<Platform>,
 
     /// Execute every step, whatever was built before

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::exit::Class;
 use super::sandbox::Probed;
-use super::{App, call, table};
+use super::{App, Ground, call, table, values};
+use crate::build::{Cancel, Foreign, Place, Unsupported};
+use crate::image::Platform;
 
 /// The form of `--json`; a change that a reader could trip over makes it another number.
 const VERSION: u32 = 1;
@@ -19,10 +21,21 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+
+    /// Also try whether RUN for this platform is executed here; may be repeated
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = values::platform)]
+    platforms: Vec<Platform>,
+}
+
+/// Whether steps for a platform are executed.
+struct Tried<'a> {
+    platform: &'a Platform,
+    /// Why not.
+    refusal: Option<String>,
 }
 
 /// Probes afresh and tells on `out`; gives the exit status, which is 0 if a build can be run here in the
-/// mode that is asked for or in any.
+/// mode that is asked for or in any, and every platform that is asked for works in it.
 ///
 /// # Errors
 /// When nothing can be tried, or `out` takes no more.
@@ -33,13 +46,70 @@ pub fn run(args: &Args, app: &App, out: &mut dyn Write) -> Result<u8> {
         None => probed.findings.verdicts(),
         Some(mode) => vec![probed.findings.verdict(mode)],
     };
+    let tried = match &probed.settled {
+        Ok(_) => try_platforms(&args.platforms, app)?,
+        Err(_) => Vec::new(),
+    };
     if args.json {
-        call::write_json(&value(&probed, &verdicts), out)?;
+        let mut value = value(&probed, &verdicts);
+        if !args.platforms.is_empty() {
+            value["platforms"] = tried.iter().map(platform_value).collect();
+        }
+        call::write_json(&value, out)?;
     } else {
-        tell(&probed, &verdicts, out).context("cannot write to stdout")?;
+        tell(&probed, &verdicts, out)
+            .and_then(|()| tell_platforms(&tried, out))
+            .context("cannot write to stdout")?;
     }
-    let works = verdicts.iter().any(|verdict| verdict.works);
+    let works = verdicts.iter().any(|verdict| verdict.works)
+        && tried.iter().all(|tried| tried.refusal.is_none());
     Ok(if works { 0 } else { Class::Environment.code() })
+}
+
+/// Tries each as a build does, in the sandbox that a build gets.
+fn try_platforms<'a>(platforms: &'a [Platform], app: &App) -> Result<Vec<Tried<'a>>> {
+    if platforms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entered = app.enter(&|_| {})?;
+    let store = app.open_store(&entered)?;
+    let ground = Ground::new(&entered, &store)?;
+    let cancel = Cancel::default();
+    let place = Place {
+        store: &store,
+        roots: &ground.roots,
+        cancel: &cancel,
+    };
+    let foreign = Foreign::default();
+    let attempt = |platform: &'a Platform| {
+        let refusal = match foreign.check(&place, platform) {
+            Ok(()) => None,
+            Err(error) => Some(error.downcast::<Unsupported>()?.to_string()),
+        };
+        Ok(Tried { platform, refusal })
+    };
+    platforms.iter().map(attempt).collect()
+}
+
+fn tell_platforms(tried: &[Tried<'_>], out: &mut dyn Write) -> std::io::Result<()> {
+    if !tried.is_empty() {
+        writeln!(out)?;
+    }
+    for Tried { platform, refusal } in tried {
+        match refusal {
+            None => writeln!(out, "RUN for {platform} works")?,
+            Some(refusal) => writeln!(out, "{refusal}")?,
+        }
+    }
+    Ok(())
+}
+
+fn platform_value(tried: &Tried<'_>) -> Value {
+    json!({
+        "name": tried.platform.to_string(),
+        "works": tried.refusal.is_none(),
+        "message": tried.refusal,
+    })
 }
 
 fn tell(probed: &Probed, verdicts: &[Verdict], out: &mut dyn Write) -> std::io::Result<()> {

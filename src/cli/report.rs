@@ -324,6 +324,7 @@ fn transfer_class(error: &TransferError) -> Option<Class> {
         TransferError::NotHere { .. } | TransferError::Archive { .. } => Some(Class::Usage),
         TransferError::Import { .. } | TransferError::Read { .. } => Some(Class::Usage),
         TransferError::Manifest { .. } | TransferError::DiffId { .. } => Some(Class::Network),
+        TransferError::OnlyFor { source, .. } => class_of(source.as_ref()),
         TransferError::Layer { .. } | TransferError::Store(_) | TransferError::Stopped => None,
     }
 }

@@ -12,7 +12,7 @@ use runtime::{BindSource, Exit, Mount, Roots, RunSpec, Stdin, Workspace};
 use super::build_args::NetworkArg;
 use super::exit::UsageError;
 use super::{App, Ground, signals, values};
-use crate::build;
+use crate::build::{self, Cancel, Foreign, Place, Unsupported};
 use crate::image::{ImageConfig, Platform};
 use crate::layer::{self, Disk, LayerStack, Meta, Target};
 use crate::rootfs::{RootDir, RootPath, resolve_user};
@@ -85,6 +85,7 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let staging = store.staging()?;
     let roots = &ground.roots;
     refuse_volumes(args, roots)?;
+    note_platform(args, &image, &store, roots)?;
     let mut spec = spec(args, &image.config, roots, &stack, staging.path())?;
     if entered.ids.is_single() && runtime::supervision().is_ok() {
         spec.owners = Some(layer::owners(&stack)?);
@@ -233,6 +234,31 @@ fn environment(args: &RunArgs, image: &[String]) -> Result<Vec<(String, String)>
         env.push(("PATH".into(), runtime::DEFAULT_PATH.into()));
     }
     Ok(env)
+}
+
+/// Sees to it that programs of the image's platform are executed, if that can be. What is said of the platform
+/// may be wrong, so the command has its try in any case.
+fn note_platform(args: &RunArgs, image: &StoredImage, store: &Store, roots: &Roots) -> Result<()> {
+    let platform = image.platform();
+    if platform.arch.is_empty() {
+        return Ok(());
+    }
+    let cancel = Cancel::default();
+    let place = Place {
+        store,
+        roots,
+        cancel: &cancel,
+    };
+    let Err(error) = Foreign::default().check(&place, &platform) else {
+        return Ok(());
+    };
+    let Unsupported { hint, .. } = error.downcast()?;
+    eprintln!(
+        "{} is for {platform}: {}",
+        args.image(),
+        hint.unwrap_or_default()
+    );
+    Ok(())
 }
 
 /// A copy of a directory would take what is written to it, and be lost.

@@ -7,12 +7,28 @@ use runtime::Ulimit;
 
 use super::exit::UsageError;
 use crate::dockerfile::parse_duration;
+use crate::image::{Platform, PlatformError};
 
 /// This machine, as seen by itself.
 const LOOPBACK: &str = "127.0.0.1";
 
 fn error(flag: &str, value: &str, expected: &str) -> UsageError {
     UsageError(format!("{flag} {value:?}: expected {expected}"))
+}
+
+/// `OS/ARCH[/VARIANT]`, one of them.
+///
+/// # Errors
+/// When it is none, or several.
+pub fn platform(text: &str) -> Result<Platform, String> {
+    if text.contains(',') {
+        return Err(
+            "an image for several platforms is not supported: build once for each, under names of their own"
+                .into(),
+        );
+    }
+    text.parse()
+        .map_err(|error: PlatformError| error.to_string())
 }
 
 /// `NAME=VALUE`.

@@ -70,31 +70,52 @@ impl FromStr for Platform {
             text: text.to_owned(),
         };
         let lower = text.to_ascii_lowercase();
-        let mut parts = lower.split('/');
-        let os = parts.next().unwrap_or_default();
-        let arch = parts.next().ok_or_else(error)?;
-        let variant = parts.next().unwrap_or_default();
-        if os.is_empty() || arch.is_empty() || parts.next().is_some() {
+        let is_plain = |part: &str| {
+            part.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        };
+        let parts: Vec<&str> = lower.split('/').collect();
+        if !parts.iter().all(|part| is_plain(part)) {
             return Err(error());
         }
-        let (arch, variant) = match (arch, variant) {
-            ("x86_64" | "x86-64", variant) => ("amd64", variant),
-            ("aarch64", variant) => ("arm64", variant),
-            ("armhf", "") => ("arm", "v7"),
-            ("armel", "") => ("arm", "v6"),
-            ("i386", variant) => ("386", variant),
-            other => other,
+        let (os, arch, variant) = match parts[..] {
+            ["linux"] => return Ok(Self::host()),
+            [arch] if ARCHITECTURES.contains(&arch) => ("linux", arch, ""),
+            [os, arch] => (os, arch, ""),
+            [os, arch, variant] => (os, arch, variant),
+            _ => return Err(error()),
         };
-        let variant = if (arch, variant) == ("arm64", "v8") {
-            ""
-        } else {
-            variant
-        };
+        if os.is_empty() || arch.is_empty() {
+            return Err(error());
+        }
+        let (arch, variant) = normal(arch, variant);
         Ok(Self {
             os: os.into(),
             arch: arch.into(),
             variant: variant.into(),
         })
+    }
+}
+
+/// Architectures that may stand alone, for Linux.
+const ARCHITECTURES: [&str; 17] = [
+    "386", "aarch64", "amd64", "arm", "arm64", "armel", "armhf", "i386", "loong64", "mips64",
+    "mips64le", "ppc64", "ppc64le", "riscv64", "s390x", "x86-64", "x86_64",
+];
+
+/// One name for what has several, as containerd has it.
+fn normal<'t>(arch: &'t str, variant: &'t str) -> (&'t str, &'t str) {
+    match (arch, variant) {
+        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64", variant) => ("amd64", variant),
+        ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+        ("aarch64", variant) => ("arm64", variant),
+        ("armhf", "") | ("arm", "" | "7") => ("arm", "v7"),
+        ("armel", "") | ("arm", "6") => ("arm", "v6"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "8") => ("arm", "v8"),
+        ("i386", _) => ("386", ""),
+        other => other,
     }
 }
 
@@ -120,10 +141,27 @@ mod tests {
             ("linux/aarch64", "linux/arm64"),
             ("linux/arm64/v8", "linux/arm64"),
             ("linux/arm/v7", "linux/arm/v7"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/6", "linux/arm/v6"),
+            ("linux/armel", "linux/arm/v6"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/x86_64/v3", "linux/amd64/v3"),
+            ("linux/i386", "linux/386"),
+            ("arm64", "linux/arm64"),
+            ("X86_64", "linux/amd64"),
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expected);
         }
-        for text in ["", "linux", "linux/", "/amd64", "a/b/c/d"] {
+        assert_eq!("linux".parse(), Ok(Platform::host()));
+        for text in [
+            "",
+            "arm65",
+            "linux/",
+            "/amd64",
+            "a/b/c/d",
+            "linux/amd64,linux/arm64",
+            "linux/a b",
+        ] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -375,8 +375,8 @@ fn read_base(
     let explicit = read_platform(shared, from)?;
     let parent = shared.names.find(&reference, index);
     let platform = match (explicit, parent.and_then(|index| earlier.get(index))) {
-        (Some(platform), _) => platform,
-        (None, Some(stage)) => stage.platform.clone(),
+        (_, Some(stage)) => stage.platform.clone(),
+        (Some(platform), None) => platform,
         (None, None) => shared.options.platform.clone(),
     };
     let base = match parent {

@@ -184,16 +184,19 @@ fn s5_names_used_twice() {
 
 #[test]
 fn s5_platforms() {
-    let text = "FROM --platform=$BUILDPLATFORM a AS build\nFROM build AS child\nFROM --platform=linux/arm/v7 b";
+    let text = "FROM --platform=$BUILDPLATFORM a AS build\nFROM build AS child\nFROM --platform=linux/riscv64 build\nFROM --platform=linux/arm/v7 b";
     let mut asked = options(&[], None);
     asked.platform = "linux/arm64".parse().unwrap();
     asked.platform_explicit = true;
     let plan = plan_with(text, &asked).unwrap();
-    let platforms: Vec<String> = (0..3)
+    let platforms: Vec<String> = (0..4)
         .map(|index| plan.stage(index).unwrap().platform.to_string())
         .collect();
-    assert_eq!(platforms, ["linux/amd64", "linux/amd64", "linux/arm/v7"]);
-    let state = StageState::from_image(&plan, plan.stage(2).unwrap(), None);
+    assert_eq!(
+        platforms,
+        ["linux/amd64", "linux/amd64", "linux/amd64", "linux/arm/v7"]
+    );
+    let state = StageState::from_image(&plan, plan.stage(3).unwrap(), None);
     assert_eq!(state.config().architecture, "arm64");
     assert_eq!(state.config().variant, None);
 }

@@ -17,6 +17,8 @@ use crate::image::{Digest, ImageConfig, Platform, Reference};
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd and Docker look for the full name.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
+/// What an image was pulled as: its name at that time, and the platform.
+const PULLED_AS: &str = "io.lapstrake.pulled-as";
 /// Fewer digits of an id are no id.
 const SHORTEST_ID: usize = 2;
 
@@ -108,8 +110,55 @@ impl Store {
                 .iter()
                 .position(|entry| name_of(entry) == Some(&name))?;
             let gone = manifests.remove(at);
+            let notes = format!("{name} ");
+            for other in manifests.iter_mut() {
+                other
+                    .annotations
+                    .retain(|key, note| key != PULLED_AS || !note.starts_with(&notes));
+            }
             Some(manifests.iter().any(|entry| entry.digest == gone.digest))
         })
+    }
+
+    /// Remembers that `name` is this image, which has that name, for `platform`: the name may be given to
+    /// that of another platform. It is remembered as long as the image is here and the name is not taken away.
+    ///
+    /// # Errors
+    /// When `index.json` cannot be read or written.
+    pub fn note_pulled(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        target: &Descriptor,
+    ) -> Result<(), StoreError> {
+        let note = pulled_as(name, platform);
+        self.change_index(|manifests| {
+            for entry in manifests.iter_mut().filter(|entry| is_noted(entry, &note)) {
+                entry.annotations.remove(PULLED_AS);
+            }
+            let mut same = manifests.iter_mut();
+            if let Some(entry) = same.find(|entry| entry.digest == target.digest) {
+                entry.annotations.insert(PULLED_AS.into(), note);
+            }
+        })
+    }
+
+    /// The image that was pulled as `name` for `platform`, whatever the name stands for now.
+    ///
+    /// # Errors
+    /// When it is known but cannot be read.
+    pub fn pulled(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<StoredImage>, StoreError> {
+        let index = self.index()?;
+        let note = pulled_as(name, platform);
+        let mut entries = index.manifests.iter();
+        let found = entries.find(|entry| is_noted(entry, &note));
+        found
+            .map(|entry| self.load(entry, &index.manifests))
+            .transpose()
     }
 
     /// Forgets an image under every name.
@@ -237,6 +286,7 @@ impl Store {
         }
         let mut entry = target.clone();
         strip_name(&mut entry.annotations);
+        entry.annotations.remove(PULLED_AS);
         if let Some(name) = name {
             for key in [REF_NAME, CONTAINERD_NAME] {
                 entry.annotations.insert(key.into(), name.into());
@@ -254,9 +304,12 @@ impl Store {
         let manifest_digest = self.manifest_of(entry)?;
         let manifest: Manifest = self.parse_blob(&manifest_digest)?;
         let id = manifest.config.digest.clone();
+        let mut target = entry.clone();
+        // Nobody else's matter.
+        target.annotations.remove(PULLED_AS);
         Ok(StoredImage {
             names,
-            target: entry.clone(),
+            target,
             config: self.parse_blob(&id)?,
             manifest_digest,
             manifest,
@@ -288,6 +341,18 @@ impl Store {
             reason: error.to_string(),
         })
     }
+}
+
+/// No name has a space in it.
+fn pulled_as(name: &Reference, platform: &Platform) -> String {
+    format!("{} {platform}", stored_name(name))
+}
+
+fn is_noted(entry: &Descriptor, note: &str) -> bool {
+    entry
+        .annotations
+        .get(PULLED_AS)
+        .is_some_and(|own| own == note)
 }
 
 /// The form in which a name is kept: a digest pins the content, a tag beside it says nothing.

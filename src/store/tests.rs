@@ -10,8 +10,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::image::Reference;
 use crate::image::manifest::{Descriptor, OCI_MANIFEST};
+use crate::image::{Platform, Reference};
 
 pub(super) fn store() -> (TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -364,6 +364,36 @@ fn tags_move_and_leave_the_old_image_without_a_name() {
         );
     }
     assert_eq!(store.untag(&name("app")).unwrap(), Some(false));
+}
+
+#[test]
+fn a_name_is_known_for_every_platform_it_was_pulled_for() {
+    let (_dir, store) = store();
+    let [amd, arm]: [Platform; 2] = ["linux/amd64", "linux/arm64"].map(|p| p.parse().unwrap());
+    let pull = |platform: &Platform, content: &[u8]| {
+        let target = image(&store, &Digest::of(content));
+        store.tag(&name("app"), &target).unwrap();
+        store.note_pulled(&name("app"), platform, &target).unwrap();
+        target.digest
+    };
+    let known = |platform: &Platform| {
+        let found = store.pulled(&name("app"), platform).unwrap();
+        found.map(|image| (image.target.digest.clone(), image.target.annotations.len()))
+    };
+    let one = pull(&amd, b"one");
+    let two = pull(&arm, b"two");
+    // The two annotations are those of the name.
+    assert_eq!(known(&amd), Some((one, 0)));
+    assert_eq!(known(&arm), Some((two.clone(), 2)));
+    let newer = pull(&amd, b"three");
+    assert_eq!(known(&amd), Some((newer, 2)));
+    assert_eq!(known(&arm), Some((two, 0)));
+    // Other names know nothing of it, and whoever takes the name away means it for all.
+    let target = store.image(&name("app")).unwrap().unwrap().target;
+    store.tag(&name("other"), &target).unwrap();
+    assert_eq!(store.pulled(&name("other"), &amd).unwrap(), None);
+    store.untag(&name("app")).unwrap();
+    assert_eq!((known(&amd), known(&arm)), (None, None));
 }
 
 #[test]

@@ -36,6 +36,19 @@ pub enum TransferError {
         /// What is wrong.
         reason: String,
     },
+    /// What the store has under the name is for another platform, and there is no other.
+    #[error("{image} is in the store for {found} only, and cannot be had for {wanted}")]
+    OnlyFor {
+        /// The image.
+        image: String,
+        /// The platform that it is for.
+        found: String,
+        /// The platform that was asked for.
+        wanted: String,
+        /// What was said to the question for the other one.
+        #[source]
+        source: Box<Self>,
+    },
     /// The image is for another platform.
     #[error("{image} is for {found}, but {wanted} was asked for")]
     Platform {

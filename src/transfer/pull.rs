@@ -68,21 +68,21 @@ pub fn pull(
         options,
         progress,
     };
-    let (image, asked) = match pulling.known()? {
-        Some(image) => (image, None),
-        None => {
-            let (target, image) = pulling.ask()?;
-            (image, Some(target))
-        }
+    let (image, is_new) = match pulling.known()? {
+        Some(image) => (image, false),
+        None => (
+            pulling.ask().map_err(|error| pulling.only_for(error))?,
+            true,
+        ),
     };
-    match (options.layers, &asked) {
+    match (options.layers, is_new) {
         (PullLayers::All, _) => pulling.bring_layers(&image)?,
-        (PullLayers::None, Some(_)) => pulling.note_layers(&image)?,
-        (PullLayers::None, None) => {}
+        (PullLayers::None, true) => pulling.note_layers(&image)?,
+        (PullLayers::None, false) => {}
     }
-    match asked {
-        Some(target) => pulling.tag(&target),
-        None => Ok(image),
+    match is_new {
+        true => pulling.tag(image),
+        false => Ok(image),
     }
 }
 
@@ -102,11 +102,13 @@ impl Pulling<'_> {
         if policy == PullPolicy::Always && self.name.digest().is_none() {
             return Ok(None);
         }
-        let image = match self.store.image(self.name) {
-            Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => None,
-            result => result?,
-        };
-        match image.filter(|image| platform.accepts(&image.platform())) {
+        let mut image = readable(self.store.image(self.name))?;
+        let fits = |image: &StoredImage| platform.accepts(&image.platform());
+        if image.as_ref().is_some_and(|image| !fits(image)) {
+            // The name was given to another platform's since.
+            image = readable(self.store.pulled(self.name, platform))?;
+        }
+        match image.filter(fits) {
             None if policy == PullPolicy::Never => Err(TransferError::NotHere {
                 image: self.name.familiar(),
                 platform: platform.to_string(),
@@ -120,6 +122,20 @@ impl Pulling<'_> {
         }
     }
 
+    /// Tells of the image that the name has in the store, if that is for another platform.
+    fn only_for(&self, error: TransferError) -> TransferError {
+        let wanted = &self.options.platform;
+        match self.store.image(self.name).map(|i| i.map(|i| i.platform())) {
+            Ok(Some(found)) if !wanted.accepts(&found) => TransferError::OnlyFor {
+                image: self.name.familiar(),
+                found: found.to_string(),
+                wanted: wanted.to_string(),
+                source: Box::new(error),
+            },
+            _ => error,
+        }
+    }
+
     /// Remembers who has the layers.
     fn note_layers(&self, image: &StoredImage) -> Result<(), TransferError> {
         for layer in &image.manifest.layers {
@@ -129,7 +145,7 @@ impl Pulling<'_> {
     }
 
     /// Asks the registry. What it says is in the store then, though under no name.
-    fn ask(&self) -> Result<(Descriptor, StoredImage), TransferError> {
+    fn ask(&self) -> Result<StoredImage, TransferError> {
         let resolved = self
             .remote
             .resolve(self.name, &self.options.platform)
@@ -158,18 +174,19 @@ impl Pulling<'_> {
         // Layers that cannot be told apart are of no use to anybody.
         SourcedLayer::of_image(&image, &self.name.familiar(), &[])?;
         self.store.put_blob(&resolved.manifest)?;
-        Ok((image.target.clone(), image))
+        Ok(image)
     }
 
-    fn tag(&self, target: &Descriptor) -> Result<StoredImage, TransferError> {
-        self.store.tag(self.name, target)?;
-        let image = self.store.image(self.name)?;
-        image.ok_or_else(|| {
-            StoreError::NoImage {
-                name: self.name.familiar(),
-            }
-            .into()
-        })
+    /// Sets the name. A name is one image's, so another stage may have set it to that of another platform
+    /// since: what was asked for is `image` all the same.
+    fn tag(&self, image: StoredImage) -> Result<StoredImage, TransferError> {
+        self.store.tag(self.name, &image.target)?;
+        let platform = &self.options.platform;
+        self.store.note_pulled(self.name, platform, &image.target)?;
+        let now = self.store.image(self.name)?;
+        Ok(now
+            .filter(|now| now.manifest_digest == image.manifest_digest)
+            .unwrap_or(image))
     }
 
     /// Fetches the blobs of the layers.
@@ -209,6 +226,16 @@ impl Pulling<'_> {
             image: self.name.familiar(),
             reason,
         }
+    }
+}
+
+/// An image that is damaged is as good as none: it is fetched again.
+fn readable(
+    image: Result<Option<StoredImage>, StoreError>,
+) -> Result<Option<StoredImage>, StoreError> {
+    match image {
+        Err(StoreError::NoBlob { .. } | StoreError::Corrupt { .. }) => Ok(None),
+        other => other,
     }
 }
 

@@ -25,6 +25,7 @@ mod mistakes;
 mod mounts;
 mod outputs;
 mod owners;
+mod platforms;
 mod registry;
 mod remote;
 mod repositories;
@@ -78,6 +79,7 @@ fn cases() -> Vec<Case> {
         shared::CASES,
         distrust::CASES,
         doctor::CASES,
+        platforms::CASES,
     ]
     .concat()
 }
