@@ -156,7 +156,7 @@ impl Bench {
     fn anew(&self) -> Model {
         let trees = Trees::new(self.path("anew")).unwrap();
         let reading = trees.read(&self.lowers).unwrap();
-        let place = reading.tree.as_ref().unwrap().shared.place.clone();
+        let place = reading.tree.as_ref().unwrap().shared().place.clone();
         let shown = model(&place);
         drop(reading);
         fs::remove_dir_all(self.path("anew")).unwrap();
@@ -166,7 +166,7 @@ impl Bench {
     /// What the tree that is kept shows to who reads it.
     fn kept(&self) -> Model {
         let reading = self.trees.read(&self.lowers).unwrap();
-        model(&reading.tree.as_ref().unwrap().shared.place.clone())
+        model(&reading.tree.as_ref().unwrap().shared().place.clone())
     }
 }
 
@@ -432,7 +432,7 @@ fn a_tree_in_which_something_is_left_is_not_used_again() {
     let placed = changing.root().place(vec![content("/x", b"")]).unwrap();
     assert!(changing.finish(&bench.path("upper")).is_err());
     drop(placed);
-    assert!(bench.trees.lock().idle.is_empty());
+    assert!(bench.trees.lock().is_empty());
 }
 
 #[test]
