@@ -23,6 +23,7 @@
 //!   fetched/           files and repositories from the network: see the module of that name
 //!   sources/HEX        who has the blobs that are not here (see `sources`)
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
+//!   trees/MAP/         root file systems put together by copying (see `trees`)
 //!   tmp/               everything unfinished
 //! ```
 //!
@@ -68,6 +69,7 @@ mod remove;
 mod runs;
 mod settle;
 mod sources;
+mod trees;
 mod uses;
 
 use std::collections::HashSet;

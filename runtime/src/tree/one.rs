@@ -149,9 +149,8 @@ impl Tree {
         if let Some(pending) = self.pending.take() {
             self.begin()?;
             let at = self.stands_for.len();
-            let is_wanted = |layer: &&Layer| {
-                Some(layer.identity) == pending.made && self.common(wanted) == at
-            };
+            let is_wanted =
+                |layer: &&Layer| Some(layer.identity) == pending.made && self.common(wanted) == at;
             match wanted.get(at).filter(is_wanted) {
                 Some(layer) => self.settle(&pending.changes, layer)?,
                 None => paths

@@ -6,9 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use super::one::Tree;
-use super::{
-    Home, IDLE, Identity, KEPT, KEPT_ALIKE, Kept, Layer, Reading, Trees, layers, record,
-};
+use super::{Home, IDLE, Identity, KEPT, KEPT_ALIKE, Kept, Layer, Reading, Trees, layers, record};
 use crate::error::Error;
 use crate::roots::Diff;
 

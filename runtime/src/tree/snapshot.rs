@@ -184,8 +184,7 @@ impl Snapshot {
         let root = Stamp::read(reader)?;
         let directories = reader.list(|reader| {
             let path = reader.path()?;
-            let listing =
-                reader.list(|reader| Some((reader.name()?, Stamp::read(reader)?)))?;
+            let listing = reader.list(|reader| Some((reader.name()?, Stamp::read(reader)?)))?;
             Some((path, listing))
         })?;
         Some(Self {

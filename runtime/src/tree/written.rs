@@ -30,11 +30,7 @@ impl Writer {
     }
 
     /// A list of what `each` writes.
-    pub fn list<T>(
-        &mut self,
-        list: impl ExactSizeIterator<Item = T>,
-        each: impl Fn(&mut Self, T),
-    ) {
+    pub fn list<T>(&mut self, list: impl ExactSizeIterator<Item = T>, each: impl Fn(&mut Self, T)) {
         self.number(list.len() as u64);
         for item in list {
             each(self, item);
