@@ -1,5 +1,7 @@
 //! Trees, their differences and what is placed in them, against what the files then are.
 
+mod turning;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -21,6 +23,8 @@ struct Node {
     content: Vec<u8>,
     /// The first name of the same file.
     first: PathBuf,
+    device: u64,
+    attributes: Vec<(String, Vec<u8>)>,
 }
 
 fn model(root: &Path) -> Model {
@@ -57,6 +61,8 @@ fn look(root: &Path, path: &Path, model: &mut Model) {
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         content,
         first: PathBuf::new(),
+        device: metadata.rdev(),
+        attributes: attributes(&full, &metadata),
     };
     model.insert(path.to_owned(), node);
     if kind.is_dir() {
@@ -64,6 +70,18 @@ fn look(root: &Path, path: &Path, model: &mut Model) {
             look(root, &path.join(entry.unwrap().file_name()), model);
         }
     }
+}
+
+fn attributes(path: &Path, metadata: &fs::Metadata) -> Vec<(String, Vec<u8>)> {
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Vec::new();
+    }
+    let mut value = [0; 64];
+    let found = rustix::fs::getxattr(path, "user.test", &mut value);
+    found
+        .map(|count| ("user.test".to_owned(), value[..count].to_vec()))
+        .into_iter()
+        .collect()
 }
 
 /// Names do not tell which files are one.
