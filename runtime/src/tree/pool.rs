@@ -20,6 +20,8 @@ pub struct Pool {
     /// What other processes had left when this was first asked for.
     left: Option<Vec<Left>>,
     made: u64,
+    #[cfg(test)]
+    pub doubts: Vec<String>,
 }
 
 /// A tree that another process has left.
@@ -48,11 +50,13 @@ impl Trees {
                 Choice::Left(name) => self.0.home.open(&name),
                 Choice::None(number) => return self.make(number, &wanted),
             };
-            // One that cannot be turned is thrown away, and the next one tried.
-            if let Some(mut tree) = found
-                && tree.show(&wanted).is_ok()
-            {
-                return Ok(tree);
+            let Some(mut tree) = found else {
+                continue;
+            };
+            match tree.show(&wanted) {
+                Ok(()) => return Ok(tree),
+                // One that cannot be turned is thrown away, and the next one tried.
+                Err(error) => self.lock().doubted(&error),
             }
         }
     }
@@ -118,6 +122,14 @@ impl Pool {
                 Choice::None(self.made)
             }
         }
+    }
+
+    /// A tree could not be turned: for tests, since otherwise nobody would know.
+    fn doubted(&mut self, why: &Error) {
+        #[cfg(test)]
+        self.doubts.push(why.to_string());
+        #[cfg(not(test))]
+        let _: &Error = why;
     }
 
     #[cfg(test)]

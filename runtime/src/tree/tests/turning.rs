@@ -100,7 +100,10 @@ impl Store {
     #[track_caller]
     fn begin(&self, chain: &[Diff]) -> Changing {
         let changing = self.trees.change(chain).unwrap();
-        assert_eq!(apart(model(changing.root().path())), apart(self.anew(chain)));
+        assert_eq!(
+            apart(model(changing.root().path())),
+            apart(self.anew(chain))
+        );
         assert_known(changing.root());
         changing
     }
@@ -179,12 +182,14 @@ fn more(random: &mut Random, root: &Path) {
     match random.below(8) {
         0 if is_there && !path.is_symlink() => {
             let value = random.below(100).to_string();
-            setxattr(&path, "user.test", value.as_bytes(), XattrFlags::empty()).unwrap();
+            setxattr(&path, "user.test", value.as_bytes(), XattrFlags::empty()).unwrap_or_default();
         }
         1 if is_there && !path.is_symlink() => {
             rustix::fs::removexattr(&path, "user.test").unwrap_or_default();
         }
-        2 => mknodat(CWD, &path, FileType::Socket, Mode::from_raw_mode(0o640), 0).unwrap_or_default(),
+        2 => {
+            mknodat(CWD, &path, FileType::Socket, Mode::from_raw_mode(0o640), 0).unwrap_or_default()
+        }
         // The mark of an overlay, which is in no layer.
         3 => mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR, 0).unwrap_or_default(),
         4 if is_there => {
@@ -205,9 +210,9 @@ fn foreign(random: &mut Random, store: &mut Store) -> Diff {
     for _ in 0..random.below(6) {
         let path = random.path();
         let full = diff.dir.join(&path);
-        let leads = full.parent().is_some_and(|dir| {
-            fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir())
-        });
+        let leads = full
+            .parent()
+            .is_some_and(|dir| fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()));
         match fs::symlink_metadata(&full) {
             Ok(found) if found.is_dir() => diff.opaque.push(path),
             Err(_) if leads => diff.deleted.push(path),
@@ -219,7 +224,7 @@ fn foreign(random: &mut Random, store: &mut Store) -> Diff {
 
 #[test]
 fn a_tree_that_is_turned_is_what_one_is_that_is_made() {
-    for seed in 1..40 {
+    for seed in 1..16 {
         let mut random = Random(0xd1b5_4a32_d192_ed03_u64.wrapping_mul(seed));
         let mut store = Store::new();
         for _ in 0..14 {
@@ -249,8 +254,18 @@ fn a_tree_that_is_turned_is_what_one_is_that_is_made() {
                 let (kept, new) = store.read(&chain);
                 assert_eq!(kept, new, "seed {seed}");
             }
+            assert_eq!(store.trees.lock().doubts, [""; 0], "seed {seed}");
             if random.below(4) == 0 {
                 store.next_process();
+                // Whoever opens them finds them to be what they were.
+                for name in store.kept() {
+                    let name = name.file_name().unwrap().to_str().unwrap().to_owned();
+                    let home = &store.trees.0.home;
+                    assert!(Trees::is_clean(&home.dir.join(&name)), "seed {seed}");
+                    assert!(store.keeper.take(&name).unwrap());
+                    let tree = Tree::open(home, &name).unwrap();
+                    tree.expect("it is what it was").leave().unwrap();
+                }
             }
         }
     }
@@ -333,8 +348,12 @@ fn what_is_only_read_stays_clean() {
     let other = Store::process(&store.dir, &store.keeper);
     let theirs = other.read(&chain).unwrap();
     assert_ne!(
-        fs::metadata(format!("/proc/self/fd/{}", fd(&theirs))).unwrap().ino(),
-        fs::metadata(format!("/proc/self/fd/{}", fd(&reading))).unwrap().ino(),
+        fs::metadata(format!("/proc/self/fd/{}", fd(&theirs)))
+            .unwrap()
+            .ino(),
+        fs::metadata(format!("/proc/self/fd/{}", fd(&reading)))
+            .unwrap()
+            .ino(),
     );
 }
 
@@ -349,13 +368,16 @@ fn a_tree_that_is_doubtful_is_not_used() {
         ("content", |_, tree, _| {
             fs::write(tree.join("root/d/file"), "evil").unwrap();
         }),
-        ("content of the same size, and the time set back", |_, tree, _| {
-            let path = tree.join("root/d/file");
-            let time = fs::metadata(&path).unwrap().modified().unwrap();
-            fs::write(&path, "EVIL").unwrap();
-            let file = File::options().write(true).open(&path).unwrap();
-            file.set_modified(time).unwrap();
-        }),
+        (
+            "content of the same size, and the time set back",
+            |_, tree, _| {
+                let path = tree.join("root/d/file");
+                let time = fs::metadata(&path).unwrap().modified().unwrap();
+                fs::write(&path, "EVIL").unwrap();
+                let file = File::options().write(true).open(&path).unwrap();
+                file.set_modified(time).unwrap();
+            },
+        ),
         ("a new file", |_, tree, _| {
             fs::write(tree.join("root/new"), "").unwrap();
         }),
