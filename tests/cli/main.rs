@@ -32,6 +32,7 @@ mod sections;
 mod shared;
 mod signals;
 mod support;
+mod trees;
 mod upkeep;
 mod web;
 
@@ -78,6 +79,7 @@ fn cases() -> Vec<Case> {
         shared::CASES,
         distrust::CASES,
         doctor::CASES,
+        trees::CASES,
     ]
     .concat()
 }
