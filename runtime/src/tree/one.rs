@@ -134,6 +134,12 @@ impl Tree {
         layers.chain(made).collect()
     }
 
+    /// Whether something was done in it that no layer holds.
+    pub fn is_to_revert(&self) -> bool {
+        let pending = self.pending.as_ref();
+        pending.is_some_and(|pending| pending.made.is_none())
+    }
+
     /// Says as what the layer is published that was made of this tree, if it was.
     pub fn published(&mut self, layer: &Layer) {
         if let Some(pending) = &mut self.pending
@@ -349,7 +355,7 @@ impl Tree {
 
     /// Leaves it on the disk for others.
     pub fn leave(mut self) -> Result<(), Error> {
-        let Some(kept) = self.home.kept.clone() else {
+        let Some(kept) = self.home.kept.clone().filter(|_| self.home.sees_all) else {
             return Ok(());
         };
         let made = self.pending.as_mut().and_then(|it| it.layer.take());

@@ -33,7 +33,7 @@ struct Left {
 
 /// What is to be used.
 enum Choice {
-    Idle(Tree),
+    Idle(Box<Tree>),
     Left(String),
     /// A new one, and its number.
     None(u64),
@@ -46,7 +46,7 @@ impl Trees {
         loop {
             let choice = self.lock().choose(&self.0.home, &wanted);
             let found = match choice {
-                Choice::Idle(tree) => Some(tree),
+                Choice::Idle(tree) => Some(*tree),
                 Choice::Left(name) => self.0.home.open(&name),
                 Choice::None(number) => return self.make(number, &wanted),
             };
@@ -104,9 +104,11 @@ impl Pool {
             let common = both.take_while(|(one, other)| **one == other.identity);
             let common = common.count();
             let others = chain.len() - common;
-            (common > 0).then_some((common, usize::MAX - others))
+            let can_turn = home.sees_all || others == 0;
+            (common > 0 && can_turn).then_some((common, usize::MAX - others))
         };
         let idle = self.idle.iter().enumerate();
+        let idle = idle.filter(|(_, tree)| home.sees_all || !tree.is_to_revert());
         let idle = idle.filter_map(|(at, tree)| Some((fit(&tree.chain())?, at)));
         let idle = idle.max();
         let left = self.left.get_or_insert_with(|| home.left());
@@ -114,7 +116,7 @@ impl Pool {
         let best = best.filter_map(|(at, left)| Some((fit(&left.chain)?, at)));
         match (idle, best.max()) {
             (Some((fits, at)), other) if other.is_none_or(|(other, _)| fits >= other) => {
-                Choice::Idle(self.idle.remove(at))
+                Choice::Idle(Box::new(self.idle.remove(at)))
             }
             (_, Some((_, at))) => Choice::Left(left.remove(at).name),
             (_, None) => {

@@ -73,10 +73,7 @@ impl Store {
     /// The process ends, and another one begins.
     fn next_process(&mut self) {
         let (none, next) = (
-            Trees::at(Home {
-                dir: PathBuf::new(),
-                kept: None,
-            }),
+            Trees::at(PathBuf::new(), None),
             Self::process(&self.dir, &self.keeper),
         );
         drop(std::mem::replace(&mut self.trees, none));
