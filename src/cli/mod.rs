@@ -112,11 +112,8 @@ impl Ground {
     fn new(entered: &Entered, store: &Store) -> Result<Self> {
         let (roots, staging) = match entered.mode {
             Mode::UsernsMany | Mode::UsernsOne => (Roots::Overlays, None),
-            Mode::Chroot => match store.tree_keeper()? {
-                Some((dir, keeper)) => {
-                    let trees = Trees::kept(dir, store.root().to_owned(), keeper);
-                    (Roots::Trees(trees), None)
-                }
+            Mode::Chroot => match store.trees()? {
+                Some(trees) => (Roots::Trees(trees), None),
                 None => {
                     let staging = store.staging()?;
                     (Roots::Trees(Trees::new(staging.trees())?), Some(staging))

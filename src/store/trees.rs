@@ -39,11 +39,11 @@ struct TreeKeeper {
 }
 
 impl Store {
-    /// Where trees are kept, and who locks them there; none where nothing can be locked.
+    /// The trees that are kept here; none where nothing can be locked.
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn tree_keeper(&self) -> Result<Option<(PathBuf, Arc<dyn Keeper>)>, StoreError> {
+    pub fn trees(&self) -> Result<Option<Trees>, StoreError> {
         if !self.has_locks() {
             return Ok(None);
         }
@@ -53,7 +53,8 @@ impl Store {
             store: self.clone(),
             _live: Arc::clone(&self.inner.live),
         };
-        Ok(Some((dir, Arc::new(keeper))))
+        let base = self.root().to_owned();
+        Ok(Some(Trees::kept(dir, base, Arc::new(keeper))))
     }
 
     /// Deletes the trees that killed processes have left. Needs the lock; what cannot be deleted
