@@ -29,6 +29,15 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(futimens(to, &times(&stat))?)
 }
 
+/// As [`copy`] for something that was already there: attributes that `from` has not go.
+pub fn make_same(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let (wanted, found) = (names(from)?, names(to)?);
+    for name in found.iter().filter(|name| !wanted.contains(name)) {
+        rustix::fs::fremovexattr(to, name.as_str())?;
+    }
+    copy(from, to)
+}
+
 /// The times of a file, to be given to another one.
 pub fn times(stat: &Stat) -> Timestamps {
     Timestamps {
@@ -44,22 +53,24 @@ pub fn times(stat: &Stat) -> Timestamps {
 }
 
 fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let names = match list(from) {
-        Err(Errno::NOTSUP) => return Ok(()),
-        other => other?,
-    };
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let Ok(name) = std::str::from_utf8(name) else {
-            continue;
-        };
-        if travels(name) {
-            rustix::fs::fsetxattr(to, name, &value(from, name)?, XattrFlags::empty())?;
-        }
+    for name in names(from)? {
+        let name = name.as_str();
+        rustix::fs::fsetxattr(to, name, &value(from, name)?, XattrFlags::empty())?;
     }
     Ok(())
+}
+
+/// The names of the attributes that count.
+fn names(fd: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let names = match list(fd) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let names = names
+        .split(|byte| *byte == 0)
+        .filter_map(|name| std::str::from_utf8(name).ok());
+    let names = names.filter(|name| travels(name));
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn list(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {

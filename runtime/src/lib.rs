@@ -64,4 +64,4 @@ pub use signals::{usual_mask, usual_signals};
 pub use spawn::{spawn, spawn_in};
 pub use spec::{BindSource, DEFAULT_PATH, Mount, Network, RunSpec, Stdin, Ulimit, is_limit};
 pub use surroundings::{Helper, Surroundings, key as environment_key};
-pub use tree::{Placed, TreeRoot, Trees};
+pub use tree::{Keeper, Placed, TreeRoot, Trees};

@@ -29,20 +29,6 @@ pub struct Diff {
     pub opaque: Vec<PathBuf>,
 }
 
-impl Diff {
-    /// Whether what layers below have at the path, which is no directory, cannot be seen.
-    pub(crate) fn covers(&self, path: &Path) -> bool {
-        let hides = |list: &[PathBuf]| list.iter().any(|hidden| path.starts_with(hidden));
-        hides(&self.deleted)
-            || hides(&self.opaque)
-            || self.dir.join(path).symlink_metadata().is_ok()
-            || path.ancestors().skip(1).any(|way| {
-                let found = self.dir.join(way).symlink_metadata();
-                found.is_ok_and(|found| !found.is_dir())
-            })
-    }
-}
-
 impl From<PathBuf> for Diff {
     fn from(dir: PathBuf) -> Self {
         Self {
@@ -100,6 +86,18 @@ impl Roots {
                 stubs::targets(spec)?;
                 Workspace::tree_of(trees, lowers, dir)
             }
+        }
+    }
+
+    /// Tells that `layer` is what became of a [`Diff`] that a workspace gave: only its directory has
+    /// another name, and its lists may be others. So the tree that it comes from is known to show it.
+    ///
+    /// # Errors
+    /// When the layer is not there.
+    pub fn published(&self, layer: &Diff) -> Result<(), Error> {
+        match self {
+            Self::Overlays => Ok(()),
+            Self::Trees(trees) => trees.published(layer),
         }
     }
 
@@ -222,6 +220,18 @@ impl Workspace {
         match self.0 {
             Written::Overlay(overlay) => overlay.attach(),
             Written::Tree { tree, .. } => Ok(Attached::changing(*tree)),
+        }
+    }
+
+    /// Throws what was written away. A tree stays for whoever wants these layers next, unless something
+    /// in it is doubtful. No process may be left that uses it.
+    ///
+    /// # Errors
+    /// When the disk fails; nobody needs to care.
+    pub fn revert(self) -> Result<(), Error> {
+        match self.0 {
+            Written::Overlay(_) => Ok(()),
+            Written::Tree { tree, .. } => tree.revert(),
         }
     }
 

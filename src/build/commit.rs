@@ -62,6 +62,7 @@ impl Stage<'_> {
         };
         let published = self.store().publish_layer(staging, &meta)?;
         let layer = Layer::open(&meta.id, &published.dir)?;
+        self.shared.env.roots.published(&layer.lower())?;
         Ok(BuiltLayer {
             layer: LazyLayer::made(layer),
             origin: Origin::Step {

@@ -104,7 +104,7 @@ struct App {
 struct Ground {
     disk: Disk,
     roots: Roots,
-    // Where trees are; goes after them.
+    // Where trees are that nobody keeps; goes after them.
     _staging: Option<Staging>,
 }
 
@@ -112,10 +112,13 @@ impl Ground {
     fn new(entered: &Entered, store: &Store) -> Result<Self> {
         let (roots, staging) = match entered.mode {
             Mode::UsernsMany | Mode::UsernsOne => (Roots::Overlays, None),
-            Mode::Chroot => {
-                let staging = store.staging()?;
-                (Roots::Trees(Trees::new(staging.trees())?), Some(staging))
-            }
+            Mode::Chroot => match store.trees()? {
+                Some(trees) => (Roots::Trees(trees), None),
+                None => {
+                    let staging = store.staging()?;
+                    (Roots::Trees(Trees::new(staging.trees())?), Some(staging))
+                }
+            },
         };
         Ok(Self {
             disk: Disk {

@@ -127,10 +127,15 @@ fn print(report: &PruneReport, dry_run: bool, out: &mut dyn Write) -> anyhow::Re
         }
         writeln!(out)?;
     }
+    // Only one sandbox has any.
+    let trees = match report.trees {
+        0 => String::new(),
+        count => format!("{count} trees, "),
+    };
     writeln!(
         out,
-        "Deleted: {} layers, {} blobs, {} cache mounts, {} fetched, {} cache records",
-        report.layers, report.blobs, report.caches, report.fetched, report.records
+        "Deleted: {} layers, {} blobs, {} cache mounts, {}{} fetched, {} cache records",
+        report.layers, report.blobs, report.caches, trees, report.fetched, report.records
     )?;
     let total = if dry_run {
         "Total space that would be reclaimed"

@@ -86,11 +86,12 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let roots = &ground.roots;
     refuse_volumes(args, roots)?;
     note_platform(args, &image, &store, roots)?;
-    let mut spec = spec(args, &image.config, roots, &stack, staging.path())?;
+    let mut spec = spec(args, &image.config)?;
     if entered.ids.is_single() && runtime::supervision().is_ok() {
         spec.owners = Some(layer::owners(&stack)?);
     }
     let workspace = roots.for_run(&stack.lowers(), staging.path(), &spec)?;
+    become_user(&mut spec, args, &image.config, &workspace)?;
     let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
     let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
     make_workdir(&workspace, &stack, &ground.disk, &spec.cwd)?;
@@ -98,7 +99,8 @@ pub(super) fn run(args: &RunArgs, app: &App) -> Result<u8> {
     let handle = child.kill_handle();
     let signal = signals::on_signal(move |_| handle.kill())?;
     let exit = child.wait()?;
-    drop(workspace);
+    // What the command has written is not kept, and a tree that cannot be used again is no failure of it.
+    drop(workspace.revert());
     let signal = signal.load(Ordering::Relaxed);
     if signal != 0 {
         return Ok(u8::try_from(128 + signal).unwrap_or(255));
@@ -150,25 +152,11 @@ fn find(args: &RunArgs, app: &App, store: &Store) -> Result<StoredImage> {
     )?)
 }
 
-fn spec(
-    args: &RunArgs,
-    config: &ImageConfig,
-    roots: &Roots,
-    stack: &LayerStack,
-    scratch: &Path,
-) -> Result<RunSpec> {
+/// The sandbox but for its user, on which no mount depends.
+fn spec(args: &RunArgs, config: &ImageConfig) -> Result<RunSpec> {
     let config = &config.config;
-    let view = roots.view(&stack.lowers(), scratch)?;
-    let root = RootDir::from_fd(view.root().try_clone_to_owned()?);
-    let user = resolve_user(&root, args.user.as_deref().unwrap_or(&config.user))?;
     let argv = argv(args, config.entrypoint.as_deref(), config.cmd.as_deref())?;
-    let mut env = environment(args, &config.env)?;
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        env.push((
-            "HOME".into(),
-            user.home.clone().unwrap_or_else(|| "/".to_owned()),
-        ));
-    }
+    let env = environment(args, &config.env)?;
     let workdir = args.workdir.as_deref().unwrap_or(&config.working_dir);
     Ok(RunSpec {
         env: env
@@ -176,9 +164,6 @@ fn spec(
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
         cwd: PathBuf::from(if workdir.is_empty() { "/" } else { workdir }),
-        uid: user.uid,
-        gid: user.gid,
-        groups: user.groups,
         hostname: "lapstrake".to_owned(),
         network: args.network.into(),
         mounts: args
@@ -189,6 +174,23 @@ fn spec(
         stdin: Stdin::Inherit,
         ..RunSpec::new(argv)
     })
+}
+
+/// Adds the user, whom the image's own files describe.
+fn become_user(
+    spec: &mut RunSpec,
+    args: &RunArgs,
+    config: &ImageConfig,
+    workspace: &Workspace,
+) -> Result<()> {
+    let root = RootDir::from_fd(workspace.root().try_clone_to_owned()?);
+    let user = resolve_user(&root, args.user.as_deref().unwrap_or(&config.config.user))?;
+    if !spec.env.iter().any(|(name, _)| name == "HOME") {
+        let home = user.home.unwrap_or_else(|| "/".to_owned());
+        spec.env.push(("HOME".into(), home.into()));
+    }
+    (spec.uid, spec.gid, spec.groups) = (user.uid, user.gid, user.groups);
+    Ok(())
 }
 
 /// ENTRYPOINT and CMD as Docker combines them: a command replaces CMD, another entrypoint drops

@@ -73,7 +73,8 @@ impl Layer {
         &self.0.attributes
     }
 
-    fn lower(&self) -> Diff {
+    /// What a root file system takes of it.
+    pub fn lower(&self) -> Diff {
         let mut lower = Diff::from(self.diff());
         for (path, mark) in self.attributes().marks().iter().flat_map(|m| m.iter()) {
             let list = match mark {

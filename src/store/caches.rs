@@ -12,8 +12,8 @@
 //! `flock`s, so they hold between processes as well, and go with the process. The cache as a whole is
 //! in use until the store is closed, so nobody collects it before.
 //!
-//! Where nothing can be mounted, whoever has a directory alone may move it to a tree of its own in
-//! `tmp/`; if it is killed, the directory comes back before `tmp/` is swept.
+//! Where nothing can be mounted, whoever has a directory alone may move it to a tree of its own; if it is
+//! killed, the directory comes back before what is left of the tree is deleted.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -40,6 +40,8 @@ pub(super) enum How {
         /// How long.
         stays: Duration,
     },
+    /// Root file systems: each as long as all of its layers are there.
+    Trees,
     /// A repository each beside a lock, which stays.
     Repositories,
     /// A file each; unless told otherwise `prune` leaves those used within this time.
@@ -55,13 +57,14 @@ pub(super) enum How {
 const REGULAR: &str = "regular";
 
 /// Everything but the locks and the image layout's own two files.
-pub(super) static KINDS: [Kind; 13] = [
+pub(super) static KINDS: [Kind; 14] = [
     kind("image blobs", "oci/blobs/sha256", REGULAR, How::Blobs),
     LAYERS,
     mapped("layer records", "diffs", REGULAR, How::Diffs),
     mapped("layer records", "exports", REGULAR, How::Exports),
     mapped("step records", "steps", REGULAR, How::Steps),
     kind("cache mounts", "cache-mounts", "exec.cachemount", CACHES),
+    mapped("trees", "trees", REGULAR, How::Trees),
     kind("fetched files", "fetched/http", "source.http", AT_ONCE),
     kind(
         "fetched repositories",
@@ -113,6 +116,7 @@ impl Kind {
         !matches!(
             self.how,
             How::Repositories
+                | How::Trees
                 | How::OfBlobs
                 | How::Directories { .. }
                 | How::Files {

@@ -23,6 +23,7 @@
 //!   fetched/           files and repositories from the network: see the module of that name
 //!   sources/HEX        who has the blobs that are not here (see `sources`)
 //!   cache-mounts/MAP/  directories of RUN --mount=type=cache (see `caches`)
+//!   trees/MAP/         root file systems put together by copying (see `trees`)
 //!   tmp/               everything unfinished
 //! ```
 //!
@@ -44,8 +45,8 @@
 //! collecting leaves it, whoever collects, and never waits for builds nor has them wait.
 //!
 //! **Crashes**: whatever is unfinished lives in `tmp/` and gets its name by one `rename`. Killing a
-//! process therefore loses only `tmp/`, which is swept when somebody opens the store while nobody
-//! else has it open. Losing power may lose more, for layers and large blobs are not synced one by
+//! process therefore loses only `tmp/` and the trees that it had, which are swept when somebody opens the store while
+//! nobody else has it open. Losing power may lose more, for layers and large blobs are not synced one by
 //! one: they carry a write bit until [`Store::settle`] has seen the file system flushed. A layer
 //! with that bit from an earlier boot is treated as absent, a blob with that bit that this process
 //! has not written is hashed before it is believed. Cache records that cannot be read count as
@@ -69,6 +70,7 @@ mod remove;
 mod runs;
 mod settle;
 mod sources;
+mod trees;
 mod uses;
 
 use std::collections::HashSet;

@@ -146,6 +146,7 @@ impl Store {
         };
         if alone {
             store.sweep();
+            store.sweep_trees();
         }
         store.use_shared()?;
         store.make_missing()?;

@@ -48,6 +48,14 @@ impl Place {
         Self::of("repository", "", hex)
     }
 
+    pub(super) fn tree(map: &str, name: &str) -> Self {
+        Self::of("tree", map, name)
+    }
+
+    pub(super) fn at(self) -> i64 {
+        self.0
+    }
+
     fn of(kind: &str, map: &str, name: &str) -> Self {
         let digest = Digest::of(format!("{kind}/{map}/{name}").as_bytes());
         // 60 bits: a file has no places from 2^63 on.

@@ -33,6 +33,7 @@ mod sections;
 mod shared;
 mod signals;
 mod support;
+mod trees;
 mod upkeep;
 mod web;
 
@@ -80,6 +81,7 @@ fn cases() -> Vec<Case> {
         distrust::CASES,
         doctor::CASES,
         platforms::CASES,
+        trees::CASES,
     ]
     .concat()
 }

@@ -1,4 +1,13 @@
-//! [`difference`]: what a step has changed in a tree, as a directory in the form of an overlay's upper.
+//! What a step has changed in a tree ([`compare`]), as a directory in the form of an overlay's upper
+//! ([`gather`]).
+//!
+//! Comparing is one walk, which also gives what the tree is now: the next step's snapshot. That is
+//! sound as far as the comparison itself is. No process of the step is left when it begins, and the
+//! tree is nobody else's, so what it sees of an entry is what the step has left; a change that set
+//! its time only later would be missing in this step's difference as well. What the builder does to
+//! the tree between two steps it knows, and looks at again ([`Snapshot::look_again`]). What changes
+//! in the same tick of the clock as the walk would have the time that was seen, so
+//! whoever changes the tree next waits for another one ([`Snapshot::settle`]).
 //!
 //! The directory holds every entry that is new or not what the snapshot says, with the directories
 //! that lead to it. What is gone, and directories that took the place of something, are in the
@@ -15,7 +24,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::entry;
 use super::fill::{Links, join_free, look};
-use super::snapshot::{Snapshot, Stamp, find};
+use super::snapshot::{Listing, Snapshot, Stamp, find};
 use super::work::share;
 use crate::attributes;
 use crate::content::Copier;
@@ -34,14 +43,35 @@ pub struct Changes {
     pub deleted: BTreeSet<PathBuf>,
     /// Directories that were not there and in whose place something else was.
     pub opaque: BTreeSet<PathBuf>,
+    /// What is in the tree and in no layer: marks of an overlay, which no overlay would let a step
+    /// make.
+    pub strays: BTreeSet<PathBuf>,
+}
+
+/// What one thread has found.
+#[derive(Default)]
+struct Found {
+    changes: Changes,
+    now: Vec<(PathBuf, Listing)>,
 }
 
 impl Changes {
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+            && self.deleted.is_empty()
+            && self.opaque.is_empty()
+            && self.strays.is_empty()
+    }
+
     /// Whether what was at the path is no longer what is below.
     pub fn cover(&self, path: &Path) -> bool {
-        let mut above = path.ancestors();
-        self.changed.contains_key(path)
-            || above.any(|path| self.deleted.contains(path) || self.opaque.contains(path))
+        let is_hidden = |path: &Path| {
+            let changed = self.changed.get(path);
+            changed.is_some_and(|stat| entry::kind(stat) != FileType::Directory)
+                || self.deleted.contains(path)
+                || self.opaque.contains(path)
+        };
+        self.changed.contains_key(path) || path.ancestors().any(is_hidden)
     }
 
     /// The changed names that are one file.
@@ -60,9 +90,13 @@ impl Changes {
     }
 }
 
-/// What became of the tree `root`, whose path on the host is `place`, since `before`.
-pub fn compare(root: BorrowedFd<'_>, place: &Path, before: &Snapshot) -> Result<Changes, Error> {
-    let directory = |found: &mut Changes, dir: Directory, more: &mut Vec<Directory>| {
+/// What became of the tree `root`, whose path on the host is `place`, since `before`, and what it is.
+pub fn compare(
+    root: BorrowedFd<'_>,
+    place: &Path,
+    before: &Snapshot,
+) -> Result<(Changes, Snapshot), Error> {
+    let directory = |found: &mut Found, dir: Directory, more: &mut Vec<Directory>| {
         dir.compare(root, before, found, more)
             .map_err(Error::io("look for changes in", &place.join(&dir.path)))
     };
@@ -70,17 +104,20 @@ pub fn compare(root: BorrowedFd<'_>, place: &Path, before: &Snapshot) -> Result<
         path: PathBuf::new(),
         is_new: false,
     };
-    let mut all = Changes::default();
-    for part in share(vec![first], &Changes::default, &directory)? {
-        all.changed.extend(part.changed);
-        all.deleted.extend(part.deleted);
-        all.opaque.extend(part.opaque);
+    let (mut all, mut directories) = (Changes::default(), HashMap::new());
+    for part in share(vec![first], &Found::default, &directory)? {
+        all.changed.extend(part.changes.changed);
+        all.deleted.extend(part.changes.deleted);
+        all.opaque.extend(part.changes.opaque);
+        all.strays.extend(part.changes.strays);
+        directories.extend(part.now);
     }
     let now = look(root).map_err(Error::io("look at", place))?;
-    if Stamp::new(&now) != *before.root() {
+    let after = Snapshot::new(&now, directories);
+    if after.root() != before.root() {
         all.changed.insert(PathBuf::new(), now);
     }
-    Ok(all)
+    Ok((all, after))
 }
 
 /// A directory to be compared.
@@ -95,18 +132,21 @@ impl Directory {
         &self,
         root: BorrowedFd<'_>,
         before: &Snapshot,
-        found: &mut Changes,
+        found: &mut Found,
         more: &mut Vec<Self>,
     ) -> io::Result<()> {
+        let Found { changes, now: all } = found;
         let dir = entry::open_dir(root, &self.path)?;
         let listing = match self.is_new {
             true => &[],
             false => before.listing(&self.path),
         };
         let mut seen = vec![false; listing.len()];
+        let mut here = Listing::new();
         for (name, stat) in entry::list(dir.as_fd())? {
-            // The mark of an overlay, which no overlay would let a step make.
+            here.push((name.clone(), Stamp::new(&stat)));
             if entry::is_whiteout(&stat) {
+                changes.strays.insert(entry::join(&self.path, &name));
                 continue;
             }
             let old = find(listing, &name).ok();
@@ -118,7 +158,7 @@ impl Directory {
             if entry::kind(&stat) == FileType::Directory {
                 let is_new = !old.is_some_and(|old| old.is_same_directory(&now));
                 if is_new && old.is_some() {
-                    found.opaque.insert(path.clone());
+                    changes.opaque.insert(path.clone());
                 }
                 more.push(Self {
                     path: path.clone(),
@@ -126,18 +166,20 @@ impl Directory {
                 });
             }
             if old != Some(&now) {
-                found.changed.insert(path, stat);
+                changes.changed.insert(path, stat);
             }
         }
         let gone = listing.iter().zip(seen).filter(|(_, seen)| !seen);
         let gone = gone.map(|((name, _), _)| entry::join(&self.path, name));
-        found.deleted.extend(gone);
+        changes.deleted.extend(gone);
+        here.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all.push((self.path.clone(), here));
         Ok(())
     }
 }
 
 /// Copies what has changed in the tree `root` to the directory `upper`, which is to be made.
-pub fn gather(root: BorrowedFd<'_>, changes: Changes, upper: &Path) -> Result<Diff, Error> {
+pub fn gather(root: BorrowedFd<'_>, changes: &Changes, upper: &Path) -> Result<Diff, Error> {
     let failed = |doing| Error::io(doing, upper);
     std::fs::create_dir(upper).map_err(failed("create"))?;
     let to = std::fs::File::open(upper).map_err(failed("open"))?;
@@ -166,8 +208,8 @@ pub fn gather(root: BorrowedFd<'_>, changes: Changes, upper: &Path) -> Result<Di
     }
     Ok(Diff {
         dir: upper.to_owned(),
-        deleted: changes.deleted.into_iter().collect(),
-        opaque: changes.opaque.into_iter().collect(),
+        deleted: changes.deleted.iter().cloned().collect(),
+        opaque: changes.opaque.iter().cloned().collect(),
     })
 }
 

@@ -79,7 +79,7 @@ impl Hand {
             }
         }
         // Last: what was made inside has set its times.
-        attributes::copy(from, to)
+        attributes::make_same(from, to)
     }
 
     fn entry(&mut self, from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,49 +1,108 @@
 //! Root file systems where nothing can be mounted: trees that are put together by copying layers.
 //!
-//! A [`Trees`] keeps them for a build. Each tree stands for a list of layers, known by the identity
-//! of their directories, so that the upper directory of one step is known again as the topmost layer
-//! of the next. Who asks for a tree gets an idle one that stands for these layers, else one that
-//! stands for those at the bottom and gets the others on top, else a new one.
+//! A tree stands for a list of layers, known by the identity of their directories, so that the upper
+//! directory of one step is known again as the topmost layer of the next. Who asks for some layers
+//! gets a tree that stands for them, else one that stands for some of them from the bottom on and is
+//! *turned* (`turn`): what layers on top have brought goes, what is wanted comes, and nothing
+//! else is looked at. Only who shares no layer with any tree gets a new one.
 //!
 //! ```text
-//! DIR/N/root    the tree
-//! DIR/N/aside   what the step's mounts have displaced
-//! DIR/N/notes   which directories are in the tree that belong elsewhere (see `journal`)
+//! DIR/NAME/root       the tree
+//! DIR/NAME/aside      what the step's mounts have displaced
+//! DIR/NAME/notes      which directories are in the tree that belong elsewhere (see `journal`)
+//! DIR/NAME/record     what the tree stands for, while it is exactly that (see `record`)
+//! DIR/NAME/snapshot   what its files then were
 //! ```
 //!
-//! Invariants: a tree in the list of idle ones is exactly what an overlay of its layers shows,
-//! apart from which names are one file: that is known beside it, and made true for who reads. While
-//! a step runs, no two names of what was there are one file, so that a write to one leaves the other
-//! alone, as on an overlay. A tree in which something went wrong is thrown away.
+//! Trees outlive the process if there is a [`Keeper`]: when the last clone of [`Trees`] goes, those
+//! that nobody uses are made what they stand for and get their record, and the [`KEPT`] used last
+//! stay. Who takes one has it alone by the keeper's lock, compares all its files with the
+//! snapshot, which is the walk that a step needs before it anyway, and deletes the record before the
+//! first change. A tree in which something was not done to the end, in which a step failed, which
+//! anybody else has touched, or which has lost its record because its process was killed, is
+//! thrown away.
+//!
+//! All this stands on seeing every change. On a file system in memory one kind of change is not seen
+//! (`sees_all`). There a tree goes on with what is put on top of it, as the stage it was made for
+//! does, and is neither turned back nor kept, so that what was not seen gets no further than there.
+//!
+//! Invariants:
+//!
+//! - A tree that is handed out is exactly what an overlay of its layers shows, apart from which names
+//!   are one file: that is known beside it, and made true for who reads. While a step runs, no two
+//!   names of what was there are one file, so that a write to one leaves the other alone, as on an
+//!   overlay.
+//! - The snapshot in [`State`] is what the tree is, whenever no step uses it: every walk is
+//!   remembered, and what the builder changes itself is looked at again.
+//! - What a step has changed, as far as its layer is not known to be made of exactly that, is
+//!   [`Pending`]. A layer holds what differs from below; the paths that may have to be put back are those
+//!   that the comparison has found, be their content the same or not.
 
 mod content;
 mod difference;
 mod entry;
 mod fill;
 mod journal;
+mod merged;
+mod one;
+mod paths;
 mod place;
+mod pool;
+mod record;
 mod snapshot;
+mod turn;
 mod work;
+mod written;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
 use crate::roots::Diff;
-use difference::Changes;
-use fill::Links;
+use one::Tree;
 pub use place::Placed;
+use pool::Pool;
 use snapshot::Snapshot;
 
 /// How many trees are kept that nobody uses: one for each of the stages that are likely to go on.
 const IDLE: usize = 4;
+/// How many are kept when the process ends.
+const KEPT: usize = 4;
+/// How many of these have the same lowest layer: they can be turned into each other.
+const KEPT_ALIKE: usize = 2;
+
+/// Who has the directory in which trees outlive the process, and locks them there.
+pub trait Keeper: fmt::Debug + Send + Sync {
+    /// A name for a tree that none has.
+    ///
+    /// # Errors
+    /// When there are no random numbers.
+    fn name(&self) -> io::Result<String>;
+
+    /// Takes the tree with this name for this process alone, without waiting; whether nobody else has
+    /// it. It need not be there.
+    ///
+    /// # Errors
+    /// When nothing can be locked.
+    fn take(&self, name: &str) -> io::Result<bool>;
+
+    /// Lets others at it again.
+    fn give_back(&self, name: &str);
+
+    /// This boot of the machine: what was written in another one may have got lost.
+    fn boot(&self) -> &str;
+
+    /// The tree in this directory stays when the process ends.
+    fn stays(&self, dir: &Path);
+}
 
 /// The trees of a process, below one directory; clones are the same.
 #[derive(Clone, Debug)]
@@ -51,32 +110,35 @@ pub struct Trees(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    dir: PathBuf,
+    home: Home,
     pool: Mutex<Pool>,
 }
 
-#[derive(Debug, Default)]
-struct Pool {
-    /// Least recently used first.
-    idle: Vec<Tree>,
-    /// Those that are read.
-    read: Vec<Weak<Reading>>,
-    made: u64,
+/// Where trees are.
+#[derive(Clone, Debug)]
+struct Home {
+    dir: PathBuf,
+    /// Whether every change of a file sets its time.
+    sees_all: bool,
+    kept: Option<Kept>,
+}
+
+/// How they outlive the process.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Layers lie below it, too.
+    base: PathBuf,
+    keeper: Arc<dyn Keeper>,
 }
 
 /// A layer's directory, whatever it is called: device, inode, time of birth.
 type Identity = (u64, u64, Option<SystemTime>);
 
-/// A tree that nobody else has.
-#[derive(Debug)]
-struct Tree {
-    shared: Arc<Shared>,
-    /// Lowest first.
-    stands_for: Vec<Identity>,
-    /// Names that are one file in the layers, and are so here.
-    joined: Links,
-    /// Names that are one file in the layers, and are as many here.
-    apart: Links,
+/// A layer of a tree.
+#[derive(Clone, Debug)]
+struct Layer {
+    identity: Identity,
+    diff: Diff,
 }
 
 /// What is known of a tree while a step uses it.
@@ -143,10 +205,25 @@ impl Trees {
         fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))
             .map_err(Error::io("set the mode of", &dir))?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::at(dir, None))
+    }
+
+    /// Keeps its trees in the directory `dir`, which is there and belongs to `keeper`, and finds those
+    /// that others have left. Layers and `dir` lie below `base` on one file system.
+    pub fn kept(dir: PathBuf, base: PathBuf, keeper: Arc<dyn Keeper>) -> Self {
+        Self::at(dir, Some(Kept { base, keeper }))
+    }
+
+    fn at(dir: PathBuf, kept: Option<Kept>) -> Self {
+        let home = Home {
+            sees_all: sees_all(&dir),
             dir,
+            kept,
+        };
+        Self(Arc::new(Inner {
+            home,
             pool: Mutex::default(),
-        })))
+        }))
     }
 
     /// Takes home what is in the trees below `dir` and belongs elsewhere. Their process is gone.
@@ -159,14 +236,45 @@ impl Trees {
             entries => entries.map_err(Error::io("list", dir))?,
         };
         for entry in entries {
-            let tree = entry.map_err(Error::io("list", dir))?.path();
-            let root = match File::open(tree.join("root")) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                root => root.map_err(Error::io("open", &tree))?,
-            };
-            journal::recover(&tree.join("notes"), root.as_fd())
-                .map_err(Error::io("recover directories from", &tree))?;
+            Self::recover_one(&entry.map_err(Error::io("list", dir))?.path())?;
         }
+        Ok(())
+    }
+
+    /// Takes home what is in the tree in `dir` and belongs elsewhere, before that is deleted.
+    ///
+    /// # Errors
+    /// As [`Self::recover`].
+    pub fn recover_one(dir: &Path) -> Result<(), Error> {
+        let root = match File::open(dir.join("root")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            root => root.map_err(Error::io("open", dir))?,
+        };
+        journal::recover(&dir.join("notes"), root.as_fd())
+            .map_err(Error::io("recover directories from", dir))
+    }
+
+    /// Whether the tree in `dir` may be used again. One that may not, and that nobody has, is left over.
+    pub fn is_clean(dir: &Path) -> bool {
+        record::is_there(dir)
+    }
+
+    /// When the tree in `dir` was used last, if it may be used again.
+    pub fn used(dir: &Path) -> Option<SystemTime> {
+        record::used(dir)
+    }
+
+    /// The directories of the layers that the tree in `dir` stands for, lowest first; layers lie below
+    /// `base`. None if it may not be used again, or one of them is gone.
+    pub fn layers(dir: &Path, base: &Path, boot: &str) -> Option<Vec<PathBuf>> {
+        let record = record::read(dir, base, boot)?;
+        Some(record.layers.into_iter().map(|it| it.diff.dir).collect())
+    }
+
+    /// Tells under which name, and with which marks, a layer is kept that was made of a difference.
+    pub(crate) fn published(&self, layer: &Diff) -> Result<(), Error> {
+        let layer = Layer::new(layer)?;
+        self.lock().published(&layer);
         Ok(())
     }
 
@@ -174,9 +282,8 @@ impl Trees {
     pub(crate) fn change(&self, lowers: &[Diff]) -> Result<Changing, Error> {
         let mut tree = self.take(lowers)?;
         tree.split()?;
-        let before = Snapshot::take(tree.shared.root(), &tree.shared.place)?;
-        tree.shared.lock().before = before;
-        let shared = Arc::clone(&tree.shared);
+        tree.begin()?;
+        let shared = Arc::clone(tree.shared());
         Ok(Changing {
             trees: self.clone(),
             tree,
@@ -186,55 +293,22 @@ impl Trees {
 
     /// A tree to be read that shows `lowers`, topmost first.
     pub(crate) fn read(&self, lowers: &[Diff]) -> Result<Arc<Reading>, Error> {
-        let wanted = identities(lowers)?;
-        let read_by_others = {
-            let mut pool = self.lock();
-            pool.read.retain(|reading| reading.strong_count() > 0);
-            let mut others = pool.read.iter().filter_map(Weak::upgrade);
-            others.find(|reading| reading.stands_for == wanted)
-        };
-        if let Some(reading) = read_by_others {
+        let wanted = layers(lowers)?;
+        let wanted: Vec<Identity> = wanted.iter().map(|layer| layer.identity).collect();
+        if let Some(reading) = self.lock().read_by_others(&wanted) {
             return Ok(reading);
         }
         let mut tree = self.take(lowers)?;
         tree.join()?;
-        let root = tree.shared.root().try_clone_to_owned();
+        let root = tree.shared().root().try_clone_to_owned();
         let reading = Arc::new(Reading {
-            root: root.map_err(Error::io("open", &tree.shared.place))?,
+            root: root.map_err(Error::io("open", &tree.shared().place))?,
             trees: self.clone(),
             tree: Some(tree),
             stands_for: wanted,
         });
-        self.lock().read.push(Arc::downgrade(&reading));
+        self.lock().reads(&reading);
         Ok(reading)
-    }
-
-    fn take(&self, lowers: &[Diff]) -> Result<Tree, Error> {
-        let wanted = identities(lowers)?;
-        let (idle, number) = {
-            let mut pool = self.lock();
-            pool.made += 1;
-            (pool.best(&wanted), pool.made)
-        };
-        let mut tree = match idle {
-            Some(tree) => tree,
-            None => Tree::new(&self.0.dir.join(number.to_string()))?,
-        };
-        let known = tree.stands_for.len();
-        for (identity, lower) in wanted.iter().zip(lowers.iter().rev()).skip(known) {
-            tree.put(lower, *identity)?;
-        }
-        Ok(tree)
-    }
-
-    fn give_back(&self, tree: Tree) {
-        let oldest = {
-            let mut pool = self.lock();
-            pool.idle.push(tree);
-            (pool.idle.len() > IDLE).then(|| pool.idle.remove(0))
-        };
-        // Deleted while nobody waits for the list.
-        drop(oldest);
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -242,23 +316,36 @@ impl Trees {
     }
 }
 
-impl Pool {
-    /// Takes the idle tree that stands for most of the lowest of these layers and no others.
-    fn best(&mut self, wanted: &[Identity]) -> Option<Tree> {
-        let fits = |tree: &Tree| wanted.starts_with(&tree.stands_for);
-        let known = self.idle.iter().enumerate().filter(|(_, tree)| fits(tree));
-        let (at, _) = known.max_by_key(|(_, tree)| tree.stands_for.len())?;
-        Some(self.idle.remove(at))
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let pool = self.pool.get_mut().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(pool).close(&self.home);
     }
 }
 
-/// Who the layers are, lowest first.
-fn identities(lowers: &[Diff]) -> Result<Vec<Identity>, Error> {
-    lowers
-        .iter()
-        .rev()
-        .map(|lower| identity(&lower.dir))
-        .collect()
+/// Whether a change of a file in `dir` sets its time however it is made. In memory, what is written
+/// through a shared mapping to a page that was read through it before sets none.
+fn sees_all(dir: &Path) -> bool {
+    const MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+    // In tests of trees that are kept, nobody writes so.
+    cfg!(test)
+        || rustix::fs::statfs(dir).is_ok_and(|found| {
+            u64::try_from(found.f_type).is_ok_and(|kind| !MEMORY.contains(&kind))
+        })
+}
+
+impl Layer {
+    fn new(diff: &Diff) -> Result<Self, Error> {
+        Ok(Self {
+            identity: identity(&diff.dir)?,
+            diff: diff.clone(),
+        })
+    }
+}
+
+/// The layers `lowers`, topmost first, lowest first.
+fn layers(lowers: &[Diff]) -> Result<Vec<Layer>, Error> {
+    lowers.iter().rev().map(Layer::new).collect()
 }
 
 fn identity(dir: &Path) -> Result<Identity, Error> {
@@ -266,122 +353,10 @@ fn identity(dir: &Path) -> Result<Identity, Error> {
     Ok((metadata.dev(), metadata.ino(), metadata.created().ok()))
 }
 
-impl Tree {
-    /// An empty one, with the mode that a root directory has by default.
-    fn new(dir: &Path) -> Result<Self, Error> {
-        let make = |path: &Path, mode| -> Result<OwnedFd, Error> {
-            fs::create_dir(path).map_err(Error::io("create", path))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))
-                .map_err(Error::io("set the mode of", path))?;
-            open(path)
-        };
-        drop(make(dir, 0o700)?);
-        let place = dir.join("root");
-        let root = make(&place, 0o755)?;
-        let before = Snapshot::take(root.as_fd(), &place)?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                aside: make(&dir.join("aside"), 0o700)?,
-                notes: dir.join("notes"),
-                dir: dir.to_owned(),
-                place,
-                root,
-                state: Mutex::new(State {
-                    before,
-                    placed: 0,
-                    number: 0,
-                }),
-            }),
-            stands_for: Vec::new(),
-            joined: Links::new(),
-            apart: Links::new(),
-        })
-    }
-
-    /// Puts a layer on top.
-    fn put(&mut self, lower: &Diff, identity: Identity) -> Result<(), Error> {
-        let (root, place) = (self.shared.root(), &self.shared.place);
-        for path in &lower.deleted {
-            remove(root, path).map_err(Error::io("delete files in", &place.join(path)))?;
-        }
-        for path in &lower.opaque {
-            remove(root, path).map_err(Error::io("delete files in", &place.join(path)))?;
-        }
-        let from = open(&lower.dir)?;
-        let links = fill::fill(from.as_fd(), root, place)?;
-        if !self.stands_for.is_empty() {
-            let covers = |path: &Path| lower.covers(path);
-            forget(&mut self.joined, &covers);
-            forget(&mut self.apart, &covers);
-        }
-        self.apart.extend(links);
-        self.stands_for.push(identity);
-        Ok(())
-    }
-
-    /// Gives every name a file of its own.
-    fn split(&mut self) -> Result<(), Error> {
-        fill::split(self.shared.root(), &self.joined)
-            .map_err(Error::io("copy linked files in", &self.shared.place))?;
-        self.apart.append(&mut self.joined);
-        Ok(())
-    }
-
-    /// Makes names one file that are so in the layers.
-    fn join(&mut self) -> Result<(), Error> {
-        fill::join(self.shared.root(), &self.apart)
-            .map_err(Error::io("link files in", &self.shared.place))?;
-        self.joined.append(&mut self.apart);
-        Ok(())
-    }
-
-    /// Takes note of what a step has made one file, and what it has changed.
-    fn learn(&mut self, changes: &Changes) {
-        let covers = |path: &Path| changes.cover(path);
-        forget(&mut self.joined, &covers);
-        forget(&mut self.apart, &covers);
-        self.joined.extend(changes.links());
-    }
-}
-
-/// Forgets names that are no longer what they were.
-fn forget(links: &mut Links, covers: &dyn Fn(&Path) -> bool) {
-    for names in &mut *links {
-        names.retain(|path| !covers(path));
-    }
-    links.retain(|names| names.len() > 1);
-}
-
-fn remove(root: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let (dir, name) = match entry::open_parent(root, path) {
-        // Nothing that could lead to it is there.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(());
-        }
-        found => found?,
-    };
-    entry::remove(dir.as_fd(), &name).map(drop)
-}
-
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(|e| Error::io("open the directory", path)(e.into()))
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        let shared = &self.shared;
-        // What belongs elsewhere must not go with it. Whatever stays is swept with all of them.
-        if journal::recover(&shared.notes, shared.root()).is_ok() {
-            drop(fs::remove_dir_all(&shared.dir));
-        }
-    }
 }
 
 impl Shared {
@@ -418,25 +393,18 @@ impl Changing {
     /// Gives what has changed as the new directory `upper`, and keeps the tree for whoever puts that
     /// on top of the layers.
     pub fn finish(self, upper: &Path) -> Result<Diff, Error> {
-        let Self {
-            trees,
-            mut tree,
-            root,
-        } = self;
-        let (root, place) = (root.root(), root.path());
-        let changes = {
-            let state = tree.shared.lock();
-            if state.placed > 0 {
-                let error = io::Error::other("something that was put there for the step is in it");
-                return Err(Error::io("tell what has changed in", place)(error));
-            }
-            difference::compare(root, place, &state.before)?
-        };
-        tree.learn(&changes);
-        let diff = difference::gather(root, changes, upper)?;
-        tree.stands_for.push(identity(upper)?);
+        let (mut tree, trees) = (self.tree, self.trees);
+        let diff = tree.finish(upper)?;
         trees.give_back(tree);
         Ok(diff)
+    }
+
+    /// Forgets what has changed, and keeps the tree: whoever uses it next turns it back.
+    pub fn revert(self) -> Result<(), Error> {
+        let (mut tree, trees) = (self.tree, self.trees);
+        tree.revert()?;
+        trees.give_back(tree);
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Trees, their differences and what is placed in them, against what the files then are.
 
+mod turning;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -21,6 +23,8 @@ struct Node {
     content: Vec<u8>,
     /// The first name of the same file.
     first: PathBuf,
+    device: u64,
+    attributes: Vec<(String, Vec<u8>)>,
 }
 
 fn model(root: &Path) -> Model {
@@ -57,6 +61,8 @@ fn look(root: &Path, path: &Path, model: &mut Model) {
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         content,
         first: PathBuf::new(),
+        device: metadata.rdev(),
+        attributes: attributes(&full, &metadata),
     };
     model.insert(path.to_owned(), node);
     if kind.is_dir() {
@@ -64,6 +70,18 @@ fn look(root: &Path, path: &Path, model: &mut Model) {
             look(root, &path.join(entry.unwrap().file_name()), model);
         }
     }
+}
+
+fn attributes(path: &Path, metadata: &fs::Metadata) -> Vec<(String, Vec<u8>)> {
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Vec::new();
+    }
+    let mut value = [0; 64];
+    let found = rustix::fs::getxattr(path, "user.test", &mut value);
+    found
+        .map(|count| ("user.test".to_owned(), value[..count].to_vec()))
+        .into_iter()
+        .collect()
 }
 
 /// Names do not tell which files are one.
@@ -156,7 +174,7 @@ impl Bench {
     fn anew(&self) -> Model {
         let trees = Trees::new(self.path("anew")).unwrap();
         let reading = trees.read(&self.lowers).unwrap();
-        let place = reading.tree.as_ref().unwrap().shared.place.clone();
+        let place = reading.tree.as_ref().unwrap().shared().place.clone();
         let shown = model(&place);
         drop(reading);
         fs::remove_dir_all(self.path("anew")).unwrap();
@@ -166,7 +184,7 @@ impl Bench {
     /// What the tree that is kept shows to who reads it.
     fn kept(&self) -> Model {
         let reading = self.trees.read(&self.lowers).unwrap();
-        model(&reading.tree.as_ref().unwrap().shared.place.clone())
+        model(&reading.tree.as_ref().unwrap().shared().place.clone())
     }
 }
 
@@ -432,7 +450,7 @@ fn a_tree_in_which_something_is_left_is_not_used_again() {
     let placed = changing.root().place(vec![content("/x", b"")]).unwrap();
     assert!(changing.finish(&bench.path("upper")).is_err());
     drop(placed);
-    assert!(bench.trees.lock().idle.is_empty());
+    assert!(bench.trees.lock().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! * `usage`: what `du` tells
 //! * `limit`: staying within a number of bytes without measuring at every build
 //!
-//! A unit is a layer with its records, a blob, a cache mount, something fetched, or a small file.
+//! A unit is a layer with its records, a blob, a cache mount, a tree, something fetched, or a small file.
 //! **What an image with a name reaches stays**, unless names are to go too; so does what any process
 //! has in use (see `uses`). A layer counts as used whenever something built on it was, so what is
 //! below goes no sooner than what is above it.
@@ -66,6 +66,8 @@ pub struct PruneReport {
     pub blobs: usize,
     /// How many cache mounts went.
     pub caches: usize,
+    /// How many root file systems went.
+    pub trees: usize,
     /// How many files and repositories from the network went.
     pub fetched: usize,
     /// How many cache records went.

@@ -53,12 +53,14 @@ pub(super) enum State {
 type LayerKey = (OsString, String);
 
 /// Puts the units together.
-#[derive(Default)]
-struct Survey {
+struct Survey<'s> {
+    store: &'s Store,
     units: Vec<Unit>,
     layers: HashMap<LayerKey, usize>,
     /// What was built on a layer, and when it was used last.
     above: Vec<(LayerKey, SystemTime)>,
+    /// Trees and what they were made of.
+    trees: Vec<(usize, Vec<LayerKey>)>,
 }
 
 impl Unit {
@@ -83,7 +85,13 @@ impl Unit {
 
 /// Every unit of the store.
 pub(super) fn units(store: &Store) -> Result<Vec<Unit>, StoreError> {
-    let mut survey = Survey::default();
+    let mut survey = Survey {
+        store,
+        units: Vec::new(),
+        layers: HashMap::new(),
+        above: Vec::new(),
+        trees: Vec::new(),
+    };
     for kind in &KINDS {
         let root = store.path(kind.dir);
         if !kind.by_map {
@@ -100,10 +108,11 @@ pub(super) fn units(store: &Store) -> Result<Vec<Unit>, StoreError> {
             unit.used = unit.used.max(used);
         }
     }
+    survey.put_trees_before_layers();
     Ok(survey.units)
 }
 
-impl Survey {
+impl Survey<'_> {
     fn directory(
         &mut self,
         kind: &'static Kind,
@@ -136,6 +145,7 @@ impl Survey {
                     unit.place = Some(Place::cache(&map.to_string_lossy(), &unit.name));
                     self.units.push(unit);
                 }
+                How::Trees => self.tree(kind, map, path),
                 How::Repositories if path.extension().is_some() => {}
                 How::Repositories => {
                     let lock = path.with_extension("lock");
@@ -159,6 +169,34 @@ impl Survey {
             }
         }
         Ok(())
+    }
+
+    fn tree(&mut self, kind: &'static Kind, map: &OsStr, path: PathBuf) {
+        // One that is no longer of use was never used.
+        let used = runtime::Trees::used(&path).unwrap_or(SystemTime::UNIX_EPOCH);
+        let layers = self.store.layers_of_tree(&path);
+        let mut unit = Unit::new(kind, path, used);
+        unit.place = Some(Place::tree(&map.to_string_lossy(), &unit.name));
+        match layers {
+            None => unit.used = SystemTime::UNIX_EPOCH,
+            Some(layers) => {
+                unit.about = format!("{} layers", layers.len());
+                let keys = layers.into_iter().map(|id| (map.to_owned(), id));
+                self.trees.push((self.units.len(), keys.collect()));
+            }
+        }
+        self.units.push(unit);
+    }
+
+    /// Without one of its layers a tree is worth nothing, so it is its turn first.
+    fn put_trees_before_layers(&mut self) {
+        for (at, layers) in std::mem::take(&mut self.trees) {
+            let found = layers.iter().filter_map(|key| self.layers.get(key));
+            let oldest = found.map(|layer| self.units[*layer].used).min();
+            let unit = &mut self.units[at];
+            unit.used = oldest.map_or(unit.used, |oldest| unit.used.min(oldest));
+            unit.depth = usize::MAX;
+        }
     }
 
     /// The unit of a layer, which need not be there.

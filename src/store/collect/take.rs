@@ -107,6 +107,9 @@ impl Pass<'_> {
                     self.report.bytes += bytes;
                 }
             }
+            if everything {
+                store.sweep_trees();
+            }
             Ok(())
         })?;
         self.report.others = !alone;
@@ -362,7 +365,16 @@ impl Pass<'_> {
             }
             if is_there(&unit.main) {
                 let path = self.store.tmp_name("gone")?;
-                match fs::rename(&unit.main, &path) {
+                // What a killed process has left in a tree does not go with it.
+                let emptied = match unit.kind.how {
+                    How::Trees => {
+                        runtime::Trees::recover_one(&unit.main).map_err(|e| e.to_string())
+                    }
+                    _ => Ok(()),
+                };
+                let moved =
+                    emptied.and_then(|()| fs::rename(&unit.main, &path).map_err(|e| e.to_string()));
+                match moved {
                     Ok(()) => aside = Some(path),
                     Err(error) => {
                         gone = false;
@@ -384,6 +396,7 @@ impl Pass<'_> {
                 How::Blobs => report.blobs += 1,
                 How::Layers => report.layers += usize::from(is_there),
                 How::Directories { .. } => report.caches += 1,
+                How::Trees => report.trees += 1,
                 How::Repositories => report.fetched += 1,
                 How::Files { .. } if !unit.blobs.is_empty() => report.fetched += 1,
                 _ => report.records += 1,
