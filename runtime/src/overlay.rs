@@ -273,6 +273,15 @@ fn open_root(mount: &OwnedFd, dir: &Path) -> Result<OwnedFd, Error> {
         .map_err(|e| Error::io("open the root of the overlay in", dir)(e.into()))
 }
 
+/// Whether the kernel lets `dir` be named as an upper directory; nothing is mounted or made.
+///
+/// # Errors
+/// When its file system never holds one. Linux before 6.5 says so only when it mounts.
+pub fn try_upper(dir: &Path) -> io::Result<()> {
+    let dir = File::open(dir)?;
+    Filesystem::open("overlay")?.set("upperdir", &name(&dir))
+}
+
 fn name(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }

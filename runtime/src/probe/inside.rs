@@ -20,6 +20,7 @@ use crate::enter::Mode;
 use crate::error::Error;
 use crate::mount::{Filesystem, INERT, attach, clone_tree, errno, set_inert, tmpfs};
 use crate::needs::{check_calls, check_joining};
+use crate::overlay::try_upper;
 use crate::roots::Workspace;
 use crate::sys;
 
@@ -129,10 +130,8 @@ fn overlay(dir: &Path) -> Result<(), Failed> {
         None => Failed::said(doing, error.to_string()),
     };
     // A file system that can never hold one is refused as soon as it is named, before anything is made there.
-    if let Some(place) = dir.parent().and_then(Path::to_str) {
-        let overlay = Filesystem::open("overlay").map_err(refused)?;
-        overlay.set("upperdir", place).map_err(refused)?;
-    }
+    let place = dir.parent().unwrap_or(dir);
+    try_upper(place).map_err(refused)?;
     let lower = dir.join("lower");
     let work = dir.join("workspace");
     for dir in [dir, &lower, &lower.join("dir"), &work] {
