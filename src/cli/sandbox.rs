@@ -280,7 +280,11 @@ fn hint() -> &'static str {
 
 /// Tries everything in scratch directories of the places.
 fn look(places: &[PathBuf]) -> Result<Findings> {
-    let scratch: Vec<PathBuf> = places.iter().map(|root| store::scratch_dir(root)).collect();
+    let held: Vec<_> = places
+        .iter()
+        .map(|root| store::ScratchDir::of(root))
+        .collect();
+    let scratch: Vec<PathBuf> = held.iter().map(|dir| dir.path().to_owned()).collect();
     probe(&scratch).map_err(|error| CannotTry(error).into())
 }
 

@@ -87,7 +87,7 @@ pub use error::StoreError;
 pub use fetched::{FetchedRecord, RepositoryDir};
 pub use images::{DamagedImage, StoredImage, platform_of};
 pub use layers::{LayerMeta, LayerRecord, Staging};
-pub use open::{default_root, make_root, scratch_dir};
+pub use open::{ScratchDir, default_root, make_root};
 pub use place::{Candidate, other_places};
 pub use records::{ExportRecord, ExportedBlob, StepElsewhere, StepRecord};
 pub use remove::remove_tree;

@@ -91,10 +91,41 @@ pub fn make_root(root: &Path) -> Result<(), StoreError> {
     make_private_dir(root).at("make the store", root)
 }
 
-/// Where in a store, made or not, files may be tried: what a crash leaves there is swept with the rest.
-pub fn scratch_dir(root: &Path) -> PathBuf {
-    let tmp = root.join(VERSION).join("tmp");
-    if tmp.is_dir() { tmp } else { root.to_owned() }
+/// Where in a store, made or not, files may be tried: what a crash leaves there is swept with the rest, but
+/// not as long as this is held.
+#[derive(Debug)]
+pub struct ScratchDir {
+    path: PathBuf,
+    _held: Option<(Locks, File)>,
+}
+
+impl ScratchDir {
+    /// That of the store in `root`. Waits while somebody has the store alone.
+    pub fn of(root: &Path) -> Self {
+        let store = root.join(VERSION);
+        let tmp = store.join("tmp");
+        if !tmp.is_dir() {
+            let path = root.to_owned();
+            return Self { path, _held: None };
+        }
+        let hold = || -> Result<(Locks, File), StoreError> {
+            let path = store.join("lock");
+            let locks = Locks::find(&store, |name| std::env::var_os(name))?;
+            let lock = locks.open(&store, &path)?;
+            had(&path, lock.lock_shared())?;
+            Ok((locks, lock))
+        };
+        Self {
+            path: tmp,
+            // Why it cannot be had is told when the store is opened.
+            _held: hold().ok(),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Refuses a directory that somebody else could have put there or can write to.
@@ -230,4 +261,25 @@ fn boot_id() -> String {
     read.ok()
         .filter(|text| !text.is_empty())
         .unwrap_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_sweeps_where_files_are_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        assert_eq!(ScratchDir::of(root).path(), root, "there is no store yet");
+        drop(Store::open(root, "test").unwrap());
+        let held = ScratchDir::of(root);
+        let file = held.path().join("file");
+        fs::write(&file, "").unwrap();
+        drop(Store::open(root, "test").unwrap());
+        assert!(file.exists());
+        drop(held);
+        drop(Store::open(root, "test").unwrap());
+        assert!(!file.exists());
+    }
 }
