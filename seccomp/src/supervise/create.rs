@@ -21,8 +21,10 @@ use super::{Answer, Answered, DONE};
 
 /// Links that lead to a file yet to be made, one after the other.
 const MAX_LINKS: usize = 40;
-const TMPFILE_BIT: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
-const SET_GROUP: u32 = 0o2000;
+/// What `O_TMPFILE` has besides `O_DIRECTORY`.
+pub const TMPFILE_BIT: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+/// The bit of a directory that hands on its group.
+pub const SET_GROUP: u32 = 0o2000;
 const KERNEL: Answered = Ok(Answer::Continue);
 
 /// What an open asks for.

@@ -18,7 +18,7 @@ use super::tracee::Tracee;
 use super::{Answered, DONE};
 
 /// "Leave it alone".
-const KEEP: u32 = u32::MAX;
+pub const KEEP: u32 = u32::MAX;
 
 /// Answers one of them.
 pub fn chown(tracee: &Tracee<'_>, call: Call) -> Answered {

@@ -23,22 +23,19 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::call::Call;
+use super::create::{SET_GROUP, TMPFILE_BIT};
+use super::files::KEEP;
 use super::owners::RECORD;
 use super::resolve::AT_FDCWD;
-use super::tracee::Tracee;
+use super::tracee::{PAGE, Tracee};
 
 const SET_IDS: u32 = 0o6000;
-const SET_GROUP: u32 = 0o2000;
 const NOFOLLOW: i32 = libc::AT_SYMLINK_NOFOLLOW;
 const EMPTY: i32 = libc::AT_EMPTY_PATH;
 /// `TID/fd/N/`, with the largest numbers.
 const PREFIX: usize = 32;
 /// Longer paths go the long way.
 const MAX_PATH: usize = 192;
-/// Memory is mapped in pages of at least this size.
-const PAGE: u64 = 4096;
-/// "Leave it alone", in calls that set owners.
-const KEEP: u32 = u32::MAX;
 
 /// What a thread sees files with.
 #[derive(Debug)]
@@ -114,7 +111,7 @@ impl Glance {
             C::Lchown => self.chown(tracee, AT_FDCWD, 0, NOFOLLOW),
             C::Fchownat => self.chown(tracee, int(0), 1, int(4)),
             C::Open | C::Creat | C::Mkdir => self.make(tracee, AT_FDCWD, 0),
-            C::Openat if int(2) & O_TMPFILE_BIT != 0 => None,
+            C::Openat if int(2) & TMPFILE_BIT != 0 => None,
             C::Openat | C::Mkdirat => self.make(tracee, int(0), 1),
             C::Symlink if !tracee.owners().has_table() => self.make(tracee, AT_FDCWD, 1),
             C::Symlinkat if !tracee.owners().has_table() => self.make(tracee, int(1), 2),
@@ -309,5 +306,3 @@ fn look_at(file: &Short, follow: bool) -> Option<Statx> {
     };
     statx(CWD, file.as_c_str()?, flags, wanted).ok()
 }
-
-const O_TMPFILE_BIT: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;

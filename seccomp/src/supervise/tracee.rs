@@ -21,7 +21,7 @@ const MAX_PATH: usize = 4096;
 /// What is read of a path at first.
 const SHORT_PATH: usize = 128;
 /// Memory is mapped in pages of at least this size.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 
 /// A thread in a call.
 pub struct Tracee<'a> {
