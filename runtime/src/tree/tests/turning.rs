@@ -145,14 +145,19 @@ impl Store {
 
     /// The step is over; its layer is published on top of `chain`.
     fn commit(&mut self, changing: Changing, chain: &[Diff]) {
-        let left = apart(model(changing.root().path()));
+        let left = model(changing.root().path());
+        self.commit_as(changing, chain, left);
+    }
+
+    /// The same, where the layer has to show `left`.
+    fn commit_as(&mut self, changing: Changing, chain: &[Diff], left: Model) {
         let dir = self.new_layer();
         let mut diff = changing.finish(&dir.join("upper")).unwrap();
         fs::rename(&diff.dir, dir.join("diff")).unwrap();
         diff.dir = dir.join("diff");
         self.trees.published(&diff).unwrap();
         let chain: Vec<Diff> = [diff].into_iter().chain(chain.iter().cloned()).collect();
-        assert_eq!(apart(self.anew(&chain)), left);
+        assert_eq!(apart(self.anew(&chain)), apart(left));
         self.chains.push(chain);
     }
 }
@@ -273,14 +278,7 @@ impl Store {
     fn commit_without_marks(&mut self, changing: Changing, chain: &[Diff]) {
         let mut left = model(changing.root().path());
         left.retain(|_, node| node.mode & 0o170_000 != 0o020_000);
-        let dir = self.new_layer();
-        let mut diff = changing.finish(&dir.join("upper")).unwrap();
-        fs::rename(&diff.dir, dir.join("diff")).unwrap();
-        diff.dir = dir.join("diff");
-        self.trees.published(&diff).unwrap();
-        let chain: Vec<Diff> = [diff].into_iter().chain(chain.iter().cloned()).collect();
-        assert_eq!(apart(self.anew(&chain)), apart(left));
-        self.chains.push(chain);
+        self.commit_as(changing, chain, left);
     }
 }
 
